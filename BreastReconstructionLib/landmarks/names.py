@@ -1,0 +1,12 @@
+"""The six landmarks, in the order of the paper; left and right are the patient's."""
+
+from __future__ import annotations
+
+LANDMARK_NAMES = (
+    "sternal-notch",
+    "navel",
+    "left-nipple",
+    "right-nipple",
+    "left-coracoid",
+    "right-coracoid",
+)
