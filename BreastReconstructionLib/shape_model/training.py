@@ -7,6 +7,7 @@ so the network learns shapes and not a labelling.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -163,7 +164,7 @@ def train(
 
     def rate(step: int) -> float:
         progress = step / settings.steps
-        return min(1.0, (step + 1) / warm) * (0.01 + 0.99 * 0.5 * (1 + np.cos(np.pi * min(progress, 1.0))))
+        return min(1.0, (step + 1) / warm) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0))))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     generator = torch.Generator().manual_seed(settings.seed)

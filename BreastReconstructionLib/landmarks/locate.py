@@ -1,0 +1,164 @@
+"""From picks in pictures to landmarks in world, and the checks that catch exchanged landmarks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ..errors import LandmarkError
+from ..geometry import Camera, triangulate
+from .files import LandmarkInput, Pick
+from .names import LANDMARK_NAMES
+
+RAY_NEIGHBOURS = 5
+SUSPICIOUS_REPROJECTION_PX = 12.0
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """The six landmarks in world.
+
+    Attributes:
+        points_world: (6, 3), order of LANDMARK_NAMES.
+        reprojection_px: root mean square error of each over the frames it was picked in; NaN if picked in one or none.
+        views: number of frames each was picked in; 0 for points given in 3D.
+        warnings: what the user should know.
+    """
+
+    points_world: np.ndarray
+    reprojection_px: np.ndarray
+    views: np.ndarray
+    warnings: tuple[str, ...] = ()
+
+    def save(self, path: Path) -> None:
+        """Write one JSON."""
+        document = {
+            "names": LANDMARK_NAMES,
+            "points_world": self.points_world.tolist(),
+            "reprojection_px": [None if np.isnan(v) else float(v) for v in self.reprojection_px],
+            "views": self.views.tolist(),
+            "warnings": self.warnings,
+        }
+        path.write_text(json.dumps(document, indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> Landmarks:
+        """Read what `save` wrote."""
+        values = json.loads(path.read_text())
+        return cls(
+            np.array(values["points_world"]),
+            np.array([np.nan if v is None else v for v in values["reprojection_px"]]),
+            np.array(values["views"]),
+            tuple(values["warnings"]),
+        )
+
+
+def locate_landmarks(
+    given: LandmarkInput,
+    cameras: dict[str, Camera],
+    name_of_video_frame: dict[int, str],
+    cloud_world: np.ndarray,
+) -> Landmarks:
+    """Find the landmarks in world.
+
+    Picked in two or more frames: triangulated. In one: of the 5 cloud points nearest to the ray, the one closest to the
+    camera. Given in 3D: taken as they are. Then checked against the cameras.
+
+    Args:
+        given: picks or points.
+        cameras: registered cameras by frame name.
+        name_of_video_frame: frame name of each selected video frame.
+        cloud_world: (N, 3) reconstructed points.
+
+    Raises:
+        LandmarkError: outside the image, in an unregistered frame, exchanged, or upside down.
+    """
+    if given.points_world:
+        points = np.array([given.points_world[name] for name in LANDMARK_NAMES])
+        landmarks = Landmarks(points, np.full(6, np.nan), np.zeros(6, int))
+    else:
+        landmarks = _from_picks(given.picks, cameras, name_of_video_frame, cloud_world)
+    check_order(landmarks.points_world, list(cameras.values()))
+    return landmarks
+
+
+def _from_picks(
+    picks: tuple[Pick, ...], cameras: dict[str, Camera], name_of_video_frame: dict[int, str], cloud: np.ndarray
+) -> Landmarks:
+    seen: dict[str, list[tuple[Camera, np.ndarray]]] = {name: [] for name in LANDMARK_NAMES}
+    unregistered: dict[str, str] = {}
+    for pick in picks:
+        frame = pick.frame_name or name_of_video_frame.get(pick.video_frame)
+        label = pick.frame_name or f"video frame {pick.video_frame}"
+        camera = cameras.get(frame) if frame else None
+        if camera is None:
+            unregistered[pick.landmark] = label
+            continue
+        if not (0 <= pick.x_px <= camera.width and 0 <= pick.y_px <= camera.height):
+            raise LandmarkError(
+                f"The {pick.landmark} in {label} lies at ({pick.x_px:.0f}, {pick.y_px:.0f}), outside the image of "
+                f"{camera.width} x {camera.height} pixels; pick it again."
+            )
+        seen[pick.landmark].append((camera, np.array([pick.x_px, pick.y_px])))
+    points, errors, views, warnings = [], [], [], []
+    tree = cKDTree(cloud)
+    for name in LANDMARK_NAMES:
+        if not seen[name]:
+            raise LandmarkError(
+                f"The {name} is picked only in {unregistered.get(name, 'no frame')}, which could not be placed in space; "
+                "pick it in another frame."
+            )
+        of_name = [camera for camera, _ in seen[name]]
+        pixels = np.array([pixel for _, pixel in seen[name]])
+        if len(of_name) == 1:
+            point, error = _on_ray(of_name[0], pixels[0], cloud, tree), np.nan
+        else:
+            point = triangulate(of_name, pixels)
+            projected = np.array([camera.project(point[None])[0][0] for camera in of_name])
+            error = float(np.sqrt(((projected - pixels) ** 2).sum(axis=1).mean()))
+        if error > SUSPICIOUS_REPROJECTION_PX:
+            warnings.append(
+                f"The picks of the {name} disagree by {error:.0f} px between frames; look at them again."
+            )
+        points.append(point)
+        errors.append(error)
+        views.append(len(of_name))
+    if unregistered:
+        frames = ", ".join(sorted(set(unregistered.values())))
+        warnings.append(f"Picks in {frames} are not used: the frame could not be placed in space.")
+    return Landmarks(np.array(points), np.array(errors), np.array(views), tuple(warnings))
+
+
+def _on_ray(camera: Camera, pixel: np.ndarray, cloud: np.ndarray, tree: cKDTree) -> np.ndarray:
+    origin, ray = camera.center_world, camera.rays_world(pixel[None])[0]
+    offset = cloud - origin
+    along = offset @ ray
+    across = np.linalg.norm(offset - along[:, None] * ray, axis=1)
+    across[along <= 0] = np.inf
+    nearest = np.argpartition(across, RAY_NEIGHBOURS)[:RAY_NEIGHBOURS]
+    chosen = nearest[along[nearest].argmin()]
+    # The cloud point's depth, on the picked ray itself.
+    return origin + along[chosen] * ray
+
+
+def check_order(points_world: np.ndarray, cameras: list[Camera]) -> None:
+    """Raise LandmarkError if landmarks are exchanged or upside down, judged by the cameras, which look from the front.
+
+    The phone is taken to be held upright, and the patient's front to face it.
+    """
+    notch, navel, left_nipple, right_nipple, left_coracoid, right_coracoid = points_world
+    downward = np.mean([camera.rotation[1] for camera in cameras], axis=0)
+    if (navel - notch) @ downward <= 0:
+        raise LandmarkError("The sternal notch lies below the navel; exchange the two, or turn the video upright.")
+    center = points_world.mean(axis=0)
+    front = np.mean([camera.center_world for camera in cameras], axis=0) - center
+    leftward = np.cross(downward, -front)  # facing the camera, the patient's left is on the picture's right
+    for what, left, right in (("nipples", left_nipple, right_nipple), ("coracoids", left_coracoid, right_coracoid)):
+        if (left - right) @ leftward <= 0:
+            raise LandmarkError(
+                f"Left and right of the {what} are exchanged; left means the patient's left, on the right of the picture."
+            )

@@ -1,0 +1,355 @@
+"""Phone-like videos of a phantom in a room, with the exact truth saved beside the mp4."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import DependencyError
+from ..geometry import Camera
+from ..landmarks.files import write_landmarks_mrk_json, write_video_picks
+from ..landmarks.names import LANDMARK_NAMES
+from ..surface.mesh_file import TriangleMesh, write_ply
+from .basis import load_torso_basis
+from .rendering import SceneRenderer, distort_picture, polydata, vertex_normals
+from .texture import cloth_texture, floor_texture, marker_card, skin_texture, wall_texture
+from .torso import Torso, sample_torso
+
+MARKER_DICTIONARY = "DICT_4X4_50"
+
+
+@dataclass(frozen=True)
+class PhantomVideoSettings:
+    """What a phantom video shows and how it is filmed; the seed draws everything else.
+
+    Attributes:
+        seed: body, skin, room and path.
+        contrast: 'realistic' or 'easy' skin.
+        frames: number of frames.
+        frames_per_second: of the file.
+        width, height: pixels, portrait.
+        focal_px: focal length in pixels.
+        distortion: (k1, k2) radial lens distortion.
+        breathing_mm: amplitude of the chest's movement.
+        sweep_degrees: angle that the phone travels around the patient.
+        distance_mm: mean distance of the phone to the chest's middle.
+        marker_mm: side of the printed ArUco marker, 0 for none.
+        pick_noise_px: standard deviation of the simulated landmark picks.
+    """
+
+    seed: int = 0
+    contrast: str = "realistic"
+    frames: int = 100
+    frames_per_second: int = 10
+    width: int = 1080
+    height: int = 1920
+    focal_px: float = 1480.0
+    distortion: tuple[float, float] = (0.0, 0.0)
+    breathing_mm: float = 0.0
+    sweep_degrees: float = 180.0
+    distance_mm: float = 900.0
+    marker_mm: float = 80.0
+    pick_noise_px: float = 1.5
+
+
+def phone_path(settings: PhantomVideoSettings, target_ras: np.ndarray, rng: np.random.Generator) -> list[Camera]:
+    """Return the cameras of a hand-held sweep around the target, in patient space (mm, RAS)."""
+    count = settings.frames
+    t = (np.arange(count) + 0.5) / count
+    # The hand neither keeps its speed nor its height nor its aim.
+    smooth = lambda scale, harmonics: sum(  # noqa: E731
+        scale / h * np.sin(2 * math.pi * (h * t + rng.random())) for h in range(1, harmonics + 1)
+    )
+    azimuth = np.radians(settings.sweep_degrees * (t - 0.5) + smooth(2.0, 4)) * rng.choice([-1, 1])
+    distance = settings.distance_mm + smooth(35.0, 4)
+    height = 60 + smooth(70.0, 3)
+    aim = target_ras + np.stack([smooth(12.0, 6), smooth(6.0, 6), smooth(18.0, 6)], axis=1)
+    aim += rng.normal(0, 1.5, aim.shape)
+    roll = np.radians(smooth(2.0, 5))
+    intrinsics = np.array(
+        [[settings.focal_px, 0, settings.width / 2], [0, settings.focal_px, settings.height / 2], [0, 0, 1.0]]
+    )
+    cameras = []
+    for i in range(count):
+        offset = np.array([np.sin(azimuth[i]), np.cos(azimuth[i]), 0.0]) * distance[i]
+        center = target_ras + offset + [0, 0, height[i]] + rng.normal(0, 0.5, 3)
+        forward = aim[i] - center
+        forward /= np.linalg.norm(forward)
+        right = np.cross(forward, [0, 0, 1.0])
+        right /= np.linalg.norm(right)
+        down = np.cross(forward, right)
+        right, down = (
+            np.cos(roll[i]) * right + np.sin(roll[i]) * down,
+            np.cos(roll[i]) * down - np.sin(roll[i]) * right,
+        )
+        rotation = np.stack([right, down, forward])
+        distortion = np.array([*settings.distortion, 0.0, 0.0, 0.0])
+        cameras.append(
+            Camera(
+                f"{i:06d}", settings.width, settings.height, intrinsics, distortion, rotation, -rotation @ center
+            )
+        )
+    return cameras
+
+
+def write_phantom_video(
+    folder: Path, settings: PhantomVideoSettings, progress: Callable[[float], None] = lambda fraction: None
+) -> Path:
+    """Film one phantom.
+
+    Writes `video.mp4`, `torso.ply` (LPS mm, with scalar `skin`), `landmarks.mrk.json`, `picks.csv` (simulated picks in
+    three frames), `landmarks_in_frames.csv` (exact, with visibility), `truth.json` (settings, exact cameras).
+
+    Args:
+        folder: created if missing.
+        settings: see PhantomVideoSettings.
+        progress: called with the fraction done.
+
+    Returns:
+        the path of the mp4.
+
+    Raises:
+        DependencyError: PyAV, which encodes H.264, is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise DependencyError("Writing a phantom video needs PyAV: pip install 'BreastReconstructionLib[train]'.") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([23, settings.seed])
+    torso, _ = sample_torso(settings.seed)
+    target = torso.landmarks_ras[[0, 1]].mean(axis=0)
+    cameras = phone_path(settings, target, rng)
+
+    wide = 1.0 if settings.distortion == (0.0, 0.0) else 1.25
+    width, height = round(settings.width * wide), round(settings.height * wide)
+    renderer = SceneRenderer(width, height)
+    body_mapper, body_normals, split = _build_scene(renderer, torso, settings, rng)
+
+    path = folder / "video.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(settings.frames_per_second))
+        stream.width, stream.height, stream.pix_fmt = settings.width, settings.height, "yuv420p"
+        stream.options = {"crf": "22", "preset": "medium"}
+        for i, camera in enumerate(cameras):
+            if settings.breathing_mm:
+                _breathe(body_mapper, torso, settings, i, body_normals, split)
+            pinhole = _pinhole(camera, wide)
+            picture = renderer.render(pinhole)
+            if wide != 1.0:
+                picture = distort_picture(picture, pinhole, camera)
+            picture = _expose(picture, _shake(cameras, i, target, rng), rng)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            progress((i + 1) / len(cameras))
+        container.mux(stream.encode())
+    renderer.close()
+    _write_truth(folder, torso, cameras, settings, rng)
+    return path
+
+
+def _pinhole(camera: Camera, wide: float) -> Camera:
+    width, height = round(camera.width * wide), round(camera.height * wide)
+    intrinsics = camera.intrinsics.copy()
+    intrinsics[:2, 2] = width / 2, height / 2
+    return replace(camera, width=width, height=height, intrinsics=intrinsics, distortion=np.zeros(5))
+
+
+def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSettings, rng: np.random.Generator):
+    basis = load_torso_basis()
+    body, faces, uv = torso.body_ras, basis.body_faces, basis.body_uv.astype(float)
+    skin = skin_texture(body[faces], uv, torso.landmarks_ras[2:4], settings.contrast, settings.seed)
+    corner = np.column_stack([faces.ravel(), np.round(uv.reshape(-1, 2) * 1e5).astype(np.int64)])
+    unique, first, flat = np.unique(corner, axis=0, return_index=True, return_inverse=True)
+    split = unique[:, 0]
+    normals = vertex_normals(body, faces)
+    mesh = polydata(body[split], flat.reshape(-1, 3), uv.reshape(-1, 2)[first], normals[split])
+    mapper = renderer.add_mesh(mesh, skin, specular=0.06)
+
+    # What the body lacks: a skirt to the floor, and lids on neck and arms, all of cloth.
+    cloth = cloth_texture(rng)
+    low, high = body.min(axis=0), body.max(axis=0)
+    for loop in _open_loops(faces):
+        ring = body[loop]
+        middle = ring.mean(axis=0)
+        end = ring.copy()
+        if middle[2] < low[2] + 0.25 * (high[2] - low[2]):
+            end[:, 2] -= 650.0
+        elif abs(middle[0] - torso.landmarks_ras[0, 0]) < 120:
+            end = middle + 0.8 * (ring - middle) + [0, 0, 90.0]
+        else:
+            end = middle + 0.6 * (ring - middle) + 0.25 * (middle - torso.landmarks_ras[0])
+        _add_sleeve(renderer, ring, end, cloth)
+
+    floor = low[2] - 640
+    half, tall = rng.uniform(1500, 2000), 2600.0
+    corners = np.array([[-half, -half], [half, -half], [half, half], [-half, half]]) + body.mean(axis=0)[:2]
+    for i in range(4):
+        left, right = corners[(i + 1) % 4], corners[i]
+        quad = np.array([[*left, floor], [*right, floor], [*right, floor + tall], [*left, floor + tall]])
+        renderer.add_quad(quad, wall_texture(rng))
+    base = np.column_stack([corners, np.full(4, floor)])
+    renderer.add_quad(base, floor_texture(rng))
+    renderer.add_quad(base[::-1] + [0, 0, tall], wall_texture(rng))
+    center = body.mean(axis=0)
+    for offset, intensity in (((-900, 1200, 1300), 0.55), ((1000, 900, 1500), 0.45), ((0, -1200, 1500), 0.35)):
+        renderer.add_light(center + np.array(offset) + rng.normal(0, 150, 3), intensity)
+
+    if settings.marker_mm:
+        # A card on the belt, below the navel, clear of the skin that is scored.
+        half_card = 0.75 * settings.marker_mm
+        navel = torso.landmarks_ras[1]
+        below = body[(np.abs(body[:, 0] - navel[0]) < half_card) & (body[:, 2] < navel[2] - 35)]
+        middle = np.array([navel[0], below[:, 1].max() + 6, navel[2] - 45 - half_card])
+        tilt = np.radians(rng.uniform(-6, 6))
+        across = half_card * np.array([-np.cos(tilt), 0, np.sin(tilt)])
+        up = half_card * np.array([np.sin(tilt), 0, np.cos(tilt)])
+        quad = np.array([middle - across - up, middle + across - up, middle + across + up, middle - across + up])
+        renderer.add_quad(quad, marker_card(MARKER_DICTIONARY, int(rng.integers(50))))
+    return mapper, normals, split
+
+
+def _add_sleeve(renderer: SceneRenderer, ring: np.ndarray, end: np.ndarray, picture: np.ndarray) -> None:
+    count = len(ring)
+    turns = np.arange(count + 1) % count
+    points = np.concatenate([ring[turns], end[turns], [end.mean(axis=0)]])
+    along = np.linspace(0, 3, count + 1)
+    uv = np.concatenate([np.column_stack([along, np.zeros(count + 1)]), np.column_stack([along, np.ones(count + 1)])])
+    uv = np.concatenate([uv, [[1.5, 2.0]]])
+    i = np.arange(count)
+    sides = np.concatenate(
+        [np.stack([i, i + 1, i + count + 1], 1), np.stack([i + 1, i + count + 2, i + count + 1], 1)]
+    )
+    lid = np.stack([i + count + 1, i + count + 2, np.full(count, 2 * count + 2)], 1)
+    faces = np.concatenate([sides, lid])
+    renderer.add_mesh(polydata(points, faces, uv, vertex_normals(points, faces)), picture)
+
+
+def _open_loops(faces: np.ndarray) -> list[np.ndarray]:
+    half_edges = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    _, first, counts = np.unique(np.sort(half_edges, axis=1), axis=0, return_index=True, return_counts=True)
+    following = dict(half_edges[first[counts == 1]].tolist())
+    loops = []
+    while following:
+        start, vertex = following.popitem()
+        loop = [start]
+        while vertex != start:
+            loop.append(vertex)
+            vertex = following.pop(vertex)
+        loops.append(np.array(loop))
+    return loops
+
+
+def _breathe(mapper, torso: Torso, settings: PhantomVideoSettings, frame: int, normals: np.ndarray, split: np.ndarray):
+    """Move the chest forward and back, 15 breaths a minute; the truth is the mean position."""
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+
+    seconds = frame / settings.frames_per_second
+    notch, navel = torso.landmarks_ras[:2]
+    height = (torso.body_ras[:, 2] - navel[2]) / (notch[2] - navel[2])
+    share = np.exp(-(((height - 0.5) / 0.45) ** 2)) * np.clip(normals[:, 1], 0, 1)
+    moved = torso.body_ras.copy()
+    moved[:, 1] += settings.breathing_mm * math.sin(2 * math.pi * seconds / 4.0) * share
+    points = mapper.GetInput().GetPoints()
+    points.SetData(numpy_to_vtk(moved[split].astype(np.float32), deep=True))
+    points.Modified()
+    mapper.GetInput().Modified()
+
+
+def _shake(cameras: list[Camera], i: int, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Movement of the target's picture during the exposure (1/100 s of 1/10 s between frames), px, plus tremor."""
+    after = cameras[min(i + 1, len(cameras) - 1)]
+    here, _ = cameras[i].project(target[None])
+    there, _ = after.project(target[None])
+    tremor = rng.normal(0, 1, 2) * (6.0 if rng.random() < 0.15 else 1.0)
+    return 0.1 * (there - here)[0] + tremor
+
+
+def _expose(picture: np.ndarray, shake_px: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Blur along the shake, add sensor noise (shot and read), and round."""
+    length = float(np.linalg.norm(shake_px))
+    blurred = picture
+    if length > 0.8:
+        size = 2 * math.ceil(length / 2 + 1) + 1
+        kernel = np.zeros((size, size), np.float32)
+        for t in np.linspace(-0.5, 0.5, 4 * size):
+            x, y = shake_px * t + size // 2
+            kernel[int(round(y)), int(round(x))] += 1
+        blurred = cv2.filter2D(picture, -1, kernel / kernel.sum())
+    noise = cv2.randn(np.empty(picture.shape[:2], np.float32), 0, 1)
+    chroma = cv2.randn(np.empty(picture.shape, np.float32), 0, 1)
+    gain = rng.uniform(0.97, 1.03)
+    linear = blurred.astype(np.float32) * gain
+    return np.clip(linear + (1.6 + 0.006 * linear) * (0.8 * noise[..., None] + 0.5 * chroma), 0, 255).astype(np.uint8)
+
+
+def _write_truth(
+    folder: Path, torso: Torso, cameras: list[Camera], settings: PhantomVideoSettings, rng: np.random.Generator
+) -> None:
+    skin = np.zeros(len(torso.vertices_ras), np.float32)
+    skin[: torso.skin_vertex_count] = 1.0
+    write_ply(folder / "torso.ply", TriangleMesh(torso.vertices_ras, torso.faces, scalars={"skin": skin}))
+    write_landmarks_mrk_json(folder / "landmarks.mrk.json", dict(zip(LANDMARK_NAMES, torso.landmarks_ras, strict=True)))
+
+    basis = load_torso_basis()
+    pixels, visible = [], []
+    for camera in cameras:
+        projected, _ = camera.project(torso.landmarks_ras)
+        inside = ((projected > 0) & (projected < [camera.width, camera.height])).all(axis=1)
+        pixels.append(projected)
+        visible.append(inside & _unobstructed(camera.center_world, torso.landmarks_ras, torso.body_ras, basis.body_faces))
+    pixels, visible = np.array(pixels), np.array(visible)
+    with open(folder / "landmarks_in_frames.csv", "w") as file:
+        file.write("video_frame,landmark,x_px,y_px,visible\n")
+        for i in range(len(cameras)):
+            for k, name in enumerate(LANDMARK_NAMES):
+                file.write(f"{i},{name},{pixels[i, k, 0]:.3f},{pixels[i, k, 1]:.3f},{int(visible[i, k])}\n")
+
+    picks = []
+    front = np.argsort([-camera.viewing_direction_world @ [0, 1.0, 0] for camera in cameras])[::-1]
+    frontal = int(front[0])
+    third = len(cameras) // 6
+    for k, name in enumerate(LANDMARK_NAMES):
+        for frame in (frontal, max(frontal - third, 0), min(frontal + third, len(cameras) - 1)):
+            if visible[frame, k]:
+                x, y = pixels[frame, k] + rng.normal(0, settings.pick_noise_px, 2)
+                picks.append((name, frame, float(x), float(y)))
+    write_video_picks(folder / "picks.csv", picks)
+
+    truth = {
+        "settings": asdict(settings),
+        "marker": f"{MARKER_DICTIONARY}:{settings.marker_mm:g}" if settings.marker_mm else None,
+        "nipple_distance_mm": float(np.linalg.norm(torso.landmarks_ras[2] - torso.landmarks_ras[3])),
+        "cameras": [
+            {
+                "video_frame": i,
+                "intrinsics": camera.intrinsics.tolist(),
+                "distortion": camera.distortion.tolist(),
+                "rotation": camera.rotation.tolist(),
+                "translation": camera.translation.tolist(),
+            }
+            for i, camera in enumerate(cameras)
+        ],
+    }
+    (folder / "truth.json").write_text(json.dumps(truth))
+
+
+def _unobstructed(center: np.ndarray, points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    from vtkmodules.vtkCommonCore import mutable
+    from vtkmodules.vtkCommonDataModel import vtkStaticCellLocator
+
+    locator = vtkStaticCellLocator()
+    locator.SetDataSet(polydata(vertices, faces))
+    locator.BuildLocator()
+    clear = []
+    for point in points:
+        toward = (center - point) / np.linalg.norm(center - point)
+        t, hit, coordinates, sub = mutable(0.0), [0.0] * 3, [0.0] * 3, mutable(0)
+        clear.append(not locator.IntersectWithLine(point + 3.0 * toward, center, 1e-3, t, hit, coordinates, sub))
+    return np.array(clear)

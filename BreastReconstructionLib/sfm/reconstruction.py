@@ -1,0 +1,116 @@
+"""The one result type of all camera backends, and its COLMAP files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import CameraError
+from ..geometry import Camera
+from ..progress import Progress
+
+FEWEST_CAMERAS = 8
+
+
+@dataclass(frozen=True)
+class CameraReconstruction:
+    """Posed cameras and sparse points in world.
+
+    Attributes:
+        cameras: image name -> Camera, registered frames only.
+        lost: names of frames without a pose.
+        points_world: (N, 3).
+        colors: (N, 3) uint8 RGB.
+        track_lengths: (N,) number of frames that see each point.
+        reprojection_error_px: mean over all observations.
+        source: how it was made, in words.
+        warnings: what the user should know.
+    """
+
+    cameras: dict[str, Camera]
+    lost: tuple[str, ...]
+    points_world: np.ndarray
+    colors: np.ndarray
+    track_lengths: np.ndarray
+    reprojection_error_px: float
+    source: str
+    warnings: tuple[str, ...] = ()
+
+    def save(self, path: Path) -> None:
+        """Write one JSON of the cameras and one npz of the points beside it."""
+        cameras = [
+            {
+                "name": camera.name,
+                "width": camera.width,
+                "height": camera.height,
+                "intrinsics": camera.intrinsics.tolist(),
+                "distortion": camera.distortion.tolist(),
+                "rotation": camera.rotation.tolist(),
+                "translation": camera.translation.tolist(),
+            }
+            for camera in self.cameras.values()
+        ]
+        document = {
+            "convention": "x_camera = rotation x_world + translation; OpenCV axes; pixel centres at +0.5",
+            "cameras": cameras,
+            "lost": self.lost,
+            "reprojection_error_px": self.reprojection_error_px,
+            "source": self.source,
+            "warnings": self.warnings,
+        }
+        path.write_text(json.dumps(document, indent=1))
+        np.savez_compressed(
+            path.with_name("sparse_points.npz"),
+            points_world=self.points_world,
+            colors=self.colors,
+            track_lengths=self.track_lengths,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> CameraReconstruction:
+        """Read what `save` wrote."""
+        document = json.loads(path.read_text())
+        cameras = {}
+        for values in document["cameras"]:
+            arrays = {key: np.array(values[key]) for key in ("intrinsics", "distortion", "rotation", "translation")}
+            cameras[values["name"]] = Camera(values["name"], values["width"], values["height"], **arrays)
+        with np.load(path.with_name("sparse_points.npz")) as points:
+            return cls(
+                cameras=cameras,
+                lost=tuple(document["lost"]),
+                points_world=points["points_world"],
+                colors=points["colors"],
+                track_lengths=points["track_lengths"],
+                reprojection_error_px=document["reprojection_error_px"],
+                source=document["source"],
+                warnings=tuple(document["warnings"]),
+            )
+
+
+class CameraBackend(Protocol):
+    """Anything that finds the cameras of pictures."""
+
+    def __call__(
+        self, image_folder: Path, names: tuple[str, ...], work_folder: Path, progress: Progress
+    ) -> CameraReconstruction:
+        """Reconstruct the cameras of the named pictures; files of its own go to `work_folder`."""
+
+
+def check_registered(cameras: int, total: int) -> None:
+    """Raise CameraError if too few frames have a pose."""
+    if cameras < FEWEST_CAMERAS:
+        raise CameraError(
+            f"Only {cameras} of {total} frames could be placed in space (at least {FEWEST_CAMERAS} are needed); film more "
+            "slowly, in good light, with a patterned background such as posters or furniture in view."
+        )
+
+
+def lost_warning(lost: tuple[str, ...], total: int) -> tuple[str, ...]:
+    """Name the frames that were lost, if any."""
+    if not lost:
+        return ()
+    return (f"{len(lost)} of {total} frames could not be placed in space and are not used: {', '.join(lost)}.",)

@@ -1,0 +1,192 @@
+"""Shape models on disk: our own safetensors with a JSON card, and the official liRBSM checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import ShapeModelError
+from ..resources import resource_path
+from .anchors import OFFICIAL_MM_PER_UNIT
+from .network import NetworkSize, ShapeNetwork
+
+FORMAT = 1
+DEFAULT_MODEL = "phantom-local-576"
+
+
+@dataclass(frozen=True)
+class ShapeModel:
+    """A network with the distribution of its latent codes.
+
+    Attributes:
+        network: on the CPU, float32, in evaluation mode.
+        latent_mean: (latent,) mean code.
+        latent_basis: (latent, R) principal directions, each times its standard deviation: code = mean + basis u, and u is
+            standard normal over the training population.
+        mm_per_unit: mean millimetres a model unit over the training population.
+        mm_per_unit_spread: its standard deviation, the uncertainty of an approximate scale.
+        card: what the JSON model card says.
+    """
+
+    network: ShapeNetwork
+    latent_mean: torch.Tensor
+    latent_basis: torch.Tensor
+    mm_per_unit: float
+    mm_per_unit_spread: float
+    card: dict
+
+    def code(self, u: torch.Tensor) -> torch.Tensor:
+        """Return the (latent,) code of (R,) whitened coordinates."""
+        return self.latent_mean + self.latent_basis @ u
+
+
+def latent_distribution(codes: np.ndarray, kept_variance: float = 0.9995) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the scaled principal directions of (S, latent) training codes."""
+    mean = codes.mean(axis=0)
+    _, singular, directions = np.linalg.svd(codes - mean, full_matrices=False)
+    variance = singular**2 / max(len(codes) - 1, 1)
+    count = int(np.searchsorted(np.cumsum(variance) / variance.sum(), kept_variance)) + 1
+    return mean, (directions[:count] * np.sqrt(variance[:count])[:, None]).T
+
+
+def save_model(folder: Path, model: ShapeModel) -> Path:
+    """Write `<name>.safetensors` and `<name>.json`; returns the path of the former."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{model.card['name']}.safetensors"
+    tensors = {f"network.{key}": value.contiguous() for key, value in model.network.state_dict().items()}
+    tensors |= {
+        "mean_anchors": model.network.mean_anchors.contiguous(),
+        "latent_mean": model.latent_mean.contiguous(),
+        "latent_basis": model.latent_basis.contiguous(),
+    }
+    card = model.card | {
+        "format": FORMAT,
+        "network": model.network.size.as_dict(),
+        "mm_per_unit": model.mm_per_unit,
+        "mm_per_unit_spread": model.mm_per_unit_spread,
+    }
+    for target, write in (
+        (path, lambda temporary: save_file(tensors, temporary)),
+        (path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(card, indent=1) + "\n")),
+    ):
+        temporary = target.with_name(target.name + ".partial")
+        write(temporary)
+        os.replace(temporary, target)
+    return path
+
+
+def default_model_path() -> Path:
+    """Return the path of the bundled model."""
+    return resource_path("ShapeModels", f"{DEFAULT_MODEL}.safetensors")
+
+
+def load_model(path: Path | None = None) -> ShapeModel:
+    """Load one of our own model files; None for the bundled one.
+
+    Raises:
+        ShapeModelError: missing, damaged, another format, or other shapes.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path) if path is not None else default_model_path()
+    if path.suffix != ".safetensors":
+        raise ShapeModelError(
+            f"{path.name} is not a model of this program; convert the official checkpoint with "
+            "'breast-reconstruction model import'."
+        )
+    card_path = path.with_suffix(".json")
+    if not path.is_file() or not card_path.is_file():
+        raise ShapeModelError(f"The shape model {path.name} needs both its .safetensors and its .json file; copy both.")
+    try:
+        tensors = load_file(path)
+        card = json.loads(card_path.read_text())
+        if card.get("format") != FORMAT:
+            raise ShapeModelError(f"{path.name} was written by another version of the program; get a matching model.")
+        network = ShapeNetwork(NetworkSize(**card["network"]), tensors["mean_anchors"])
+        state = {key.removeprefix("network."): value for key, value in tensors.items() if key.startswith("network.")}
+        _load_state(network, state, path.name)
+        model = ShapeModel(
+            network,
+            tensors["latent_mean"],
+            tensors["latent_basis"],
+            float(card["mm_per_unit"]),
+            float(card["mm_per_unit_spread"]),
+            card,
+        )
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise ShapeModelError(f"The shape model {path.name} is damaged; install or import it again.") from error
+    if model.latent_mean.shape != (network.size.latent,) or model.latent_basis.shape[:1] != (network.size.latent,):
+        raise ShapeModelError(f"The shape model {path.name} holds codes of another length than its network's.")
+    return model
+
+
+def import_official_model(checkpoint: Path, average_anchors: Path) -> ShapeModel:
+    """Read the authors' checkpoint (`model_state_dict`, `latent_mean`, `latent_std`) and `average_anchors.pt` (6 x 3).
+
+    Both are opened with `weights_only=True`: a file that holds code is refused.
+
+    Raises:
+        ShapeModelError: missing, damaged, holding code, or of other shapes.
+    """
+    values = _load_pickle(checkpoint)
+    anchors = _load_pickle(average_anchors)
+    if not isinstance(values, dict) or not {"model_state_dict", "latent_mean", "latent_std"} <= set(values):
+        raise ShapeModelError(
+            f"{checkpoint.name} is not the official checkpoint: it lacks model_state_dict, latent_mean or latent_std."
+        )
+    anchors = torch.as_tensor(anchors, dtype=torch.float32)
+    size = NetworkSize()
+    if anchors.shape != (size.anchors, 3):
+        raise ShapeModelError(f"{average_anchors.name} holds {tuple(anchors.shape)} numbers, not six anchors of three.")
+    network = ShapeNetwork(size, anchors)
+    _load_state(network, values["model_state_dict"], checkpoint.name)
+    mean = torch.as_tensor(values["latent_mean"], dtype=torch.float32).reshape(-1)
+    spread = torch.as_tensor(values["latent_std"], dtype=torch.float32).reshape(-1)
+    spread = spread.expand(size.latent) if spread.numel() == 1 else spread
+    if mean.shape != (size.latent,) or spread.shape != (size.latent,):
+        raise ShapeModelError(f"{checkpoint.name} holds a latent mean of {len(mean)} numbers, not {size.latent}.")
+    card = {
+        "name": "official-lirbsm-576",
+        "population": "168 women, 3D scans of the authors",
+        "licence": "the authors' own: non-commercial research, no redistribution",
+        "source": "imported from the official liRBSM checkpoint (arXiv 2510.13540)",
+    }
+    # The paper gives one scale for all; women differ in size by about 5 % (stature: 6 cm of 164 cm and more).
+    spread_mm = 0.05 * OFFICIAL_MM_PER_UNIT
+    return ShapeModel(network, mean, torch.diag(spread), OFFICIAL_MM_PER_UNIT, spread_mm, card)
+
+
+def _load_pickle(path: Path):
+    if not Path(path).is_file():
+        raise ShapeModelError(f"The file {Path(path).name} does not exist; check the path.")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ShapeModelError(
+            f"{Path(path).name} holds program code or is damaged and is not opened; download it from its authors again."
+        ) from error
+    except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
+        raise ShapeModelError(f"{Path(path).name} is damaged; download it from its authors again.") from error
+
+
+def _load_state(network: ShapeNetwork, state: dict, name: str) -> None:
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in state.items() if hasattr(value, "shape")}
+    if expected != found:
+        wrong = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
+        raise ShapeModelError(
+            f"{name} has other layers than this network ({wrong[0]}: {found.get(wrong[0], 'missing')} instead of "
+            f"{expected.get(wrong[0], 'none')}); it belongs to another model."
+        )
+    network.load_state_dict(state)
+    network.eval().requires_grad_(False)
