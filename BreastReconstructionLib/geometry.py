@@ -45,9 +45,7 @@ class Similarity:
 
     def after(self, first: Similarity) -> Similarity:
         """Return the map that applies `first`, then this one."""
-        return Similarity(
-            self.scale * first.scale, self.rotation @ first.rotation, self.apply(first.translation)
-        )
+        return Similarity(self.scale * first.scale, self.rotation @ first.rotation, self.apply(first.translation))
 
     def as_dict(self) -> dict:
         """Return plain numbers, for JSON."""

@@ -59,7 +59,10 @@ class Progress:
 
 
 def run_cancellable(
-    work: Callable[[], Result], token: CancellationToken, stop: Callable[[], None], poll: Callable[[], None] = lambda: None
+    work: Callable[[], Result],
+    token: CancellationToken,
+    stop: Callable[[], None],
+    poll: Callable[[], None] = lambda: None,
 ) -> Result:
     """Run blocking foreign code in a thread, so that this one can still hear Ctrl-C and a cancel file.
 

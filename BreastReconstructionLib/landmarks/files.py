@@ -75,9 +75,7 @@ def read_landmarks(path: Path) -> LandmarkInput:
             return _points(_read_ply(path), path)
     except (ValueError, KeyError, IndexError, UnicodeDecodeError, ElementTree.ParseError) as error:
         raise LandmarkError(f"The landmark file {path.name} cannot be understood: {error}.") from error
-    raise LandmarkError(
-        f"{path.name} is not a landmark file; use .csv, <frame>_landmarks.txt, .mrk.json, .pp or .ply."
-    )
+    raise LandmarkError(f"{path.name} is not a landmark file; use .csv, <frame>_landmarks.txt, .mrk.json, .pp or .ply.")
 
 
 def require_all(names: set[str], where: str) -> None:

@@ -121,9 +121,7 @@ def _from_picks(
             projected = np.array([camera.project(point[None])[0][0] for camera in of_name])
             error = float(np.sqrt(((projected - pixels) ** 2).sum(axis=1).mean()))
         if error > SUSPICIOUS_REPROJECTION_PX:
-            warnings.append(
-                f"The picks of the {name} disagree by {error:.0f} px between frames; look at them again."
-            )
+            warnings.append(f"The picks of the {name} disagree by {error:.0f} px between frames; look at them again.")
         points.append(point)
         errors.append(error)
         views.append(len(of_name))

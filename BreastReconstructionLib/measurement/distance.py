@@ -70,5 +70,3 @@ def summary_mm(distances_mm: np.ndarray) -> dict[str, float]:
         "rms_mm": float(np.sqrt((distances_mm**2).mean())),
         "p95_mm": float(np.percentile(distances_mm, 95)),
     }
-
-

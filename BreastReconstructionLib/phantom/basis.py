@@ -140,11 +140,9 @@ def build_torso_basis() -> TorsoBasis:
         phenotype_blendshapes="original",
         local_changes=list(LOCAL_CHANGES),
     )
-    to_model_axes_mm = lambda v: 1000.0 * np.stack([v[..., 0], v[..., 2], -v[..., 1]], axis=-1)  # noqa: E731
+    to_model_axes_mm = lambda v: 1000.0 * np.stack([v[..., 0], v[..., 2], -v[..., 1]], axis=-1)
     template = to_model_axes_mm(body.template_vertices.numpy())
-    mean_coefficients = body.get_phenotype_blendshape_coefficients(
-        gender=1.0, age=0.75, muscle=0.5, weight=0.6, height=0.4
-    )
+    mean_coefficients = body.get_phenotype_blendshape_coefficients(gender=1.0, age=0.75, muscle=0.5, weight=0.6, height=0.4)
     mean = to_model_axes_mm(body.get_rest_vertices(mean_coefficients)[0].numpy())
     landmarks_mean = mean[list(BASE_MESH_LANDMARKS)]
     to_model = fit_similarity(landmarks_mean, OFFICIAL_MEAN_ANCHORS_MODEL[:4])
@@ -224,28 +222,17 @@ def _catmull_clark(vertex_count: int, quads: np.ndarray, uv: np.ndarray):
     edge_of = edge_of.reshape(face_count, 4)
     on_boundary = edge_faces == 1
     ones = np.ones(face_count * 4)
-    face_points = sparse.csr_matrix(
-        (ones / 4, (np.repeat(np.arange(face_count), 4), quads.ravel())), (face_count, vertex_count)
-    )
+    face_points = sparse.csr_matrix((ones / 4, (np.repeat(np.arange(face_count), 4), quads.ravel())), (face_count, vertex_count))
     edge_index = np.repeat(np.arange(len(edges)), 2)
-    midpoints = sparse.csr_matrix(
-        (np.full(len(edges) * 2, 0.5), (edge_index, edges.ravel())), (len(edges), vertex_count)
-    )
-    edge_to_face = sparse.csr_matrix(
-        (ones, (edge_of.ravel(), np.repeat(np.arange(face_count), 4))), (len(edges), face_count)
-    )
+    midpoints = sparse.csr_matrix((np.full(len(edges) * 2, 0.5), (edge_index, edges.ravel())), (len(edges), vertex_count))
+    edge_to_face = sparse.csr_matrix((ones, (edge_of.ravel(), np.repeat(np.arange(face_count), 4))), (len(edges), face_count))
     interior = sparse.diags((~on_boundary).astype(float))
     edge_points = (
-        interior @ (0.5 * midpoints + 0.25 * (edge_to_face @ face_points))
-        + sparse.diags(on_boundary.astype(float)) @ midpoints
+        interior @ (0.5 * midpoints + 0.25 * (edge_to_face @ face_points)) + sparse.diags(on_boundary.astype(float)) @ midpoints
     )
 
-    vertex_to_edge = sparse.csr_matrix(
-        (np.ones(len(edges) * 2), (edges.ravel(), edge_index)), (vertex_count, len(edges))
-    )
-    vertex_to_face = sparse.csr_matrix(
-        (ones, (quads.ravel(), np.repeat(np.arange(face_count), 4))), (vertex_count, face_count)
-    )
+    vertex_to_edge = sparse.csr_matrix((np.ones(len(edges) * 2), (edges.ravel(), edge_index)), (vertex_count, len(edges)))
+    vertex_to_face = sparse.csr_matrix((ones, (quads.ravel(), np.repeat(np.arange(face_count), 4))), (vertex_count, face_count))
     valence = np.asarray(vertex_to_face.sum(axis=1)).ravel()
     boundary_vertex = np.zeros(vertex_count, bool)
     boundary_vertex[edges[on_boundary]] = True
@@ -255,12 +242,8 @@ def _catmull_clark(vertex_count: int, quads: np.ndarray, uv: np.ndarray):
         + sparse.diags(2 * inverse**2) @ (vertex_to_edge @ midpoints)
         + sparse.diags(np.maximum(valence - 3, 0) * inverse)
     )
-    rim = 0.5 * sparse.identity(vertex_count) + 0.25 * (
-        vertex_to_edge @ sparse.diags(on_boundary.astype(float)) @ midpoints
-    )
-    vertex_points = (
-        sparse.diags((~boundary_vertex).astype(float)) @ inner + sparse.diags(boundary_vertex.astype(float)) @ rim
-    )
+    rim = 0.5 * sparse.identity(vertex_count) + 0.25 * (vertex_to_edge @ sparse.diags(on_boundary.astype(float)) @ midpoints)
+    vertex_points = sparse.diags((~boundary_vertex).astype(float)) @ inner + sparse.diags(boundary_vertex.astype(float)) @ rim
     operator = sparse.vstack([vertex_points, edge_points, face_points]).tocsr()
 
     edge_ids = vertex_count + edge_of
@@ -322,9 +305,7 @@ def _clip_once(operator: sparse.csr_matrix, faces: np.ndarray, values: np.ndarra
     edge_of = edge_of.ravel() + operator.shape[0]
     t = values[edges[:, 0]] / (values[edges[:, 0]] - values[edges[:, 1]])
     rows = np.repeat(np.arange(len(edges)), 2)
-    on_edges = sparse.csr_matrix(
-        (np.stack([1 - t, t], 1).ravel(), (rows, edges.ravel())), (len(edges), operator.shape[0])
-    )
+    on_edges = sparse.csr_matrix((np.stack([1 - t, t], 1).ravel(), (rows, edges.ravel())), (len(edges), operator.shape[0]))
     ab, ac = edge_of[: len(a)], edge_of[len(a) :]
     kept = [
         whole,

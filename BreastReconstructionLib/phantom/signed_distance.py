@@ -19,9 +19,7 @@ def signed_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray)
     try:
         import igl
     except ImportError as error:
-        raise DependencyError(
-            "Exact signed distances need libigl: pip install 'BreastReconstructionLib[train]'."
-        ) from error
+        raise DependencyError("Exact signed distances need libigl: pip install 'BreastReconstructionLib[train]'.") from error
     kind = igl.SignedDistanceType.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
     return igl.signed_distance(
         np.ascontiguousarray(points, np.float64),

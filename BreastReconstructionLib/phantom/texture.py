@@ -91,7 +91,7 @@ def skin_texture(
     for wavelength, amplitude in ((70, 0.018), (25, 0.014), (9, 0.012), (3.5, 0.012), (1.6, 0.016), (0.9, 0.012)):
         shade += strength * amplitude * value_noise(place, wavelength, rng)
     redness = strength * 0.02 * value_noise(place, 18, rng)
-    vein = np.exp(-((value_noise(place, 55, rng) + 0.35 * value_noise(place, 22, rng)) / 0.035) ** 2)
+    vein = np.exp(-(((value_noise(place, 55, rng) + 0.35 * value_noise(place, 22, rng)) / 0.035) ** 2))
     vein *= np.clip(0.5 + value_noise(place, 120, rng), 0, 1)
     color = tone * (1 + shade[:, None])
     color *= 1 + redness[:, None] * np.array([0.6, -0.6, -0.6])
@@ -191,8 +191,6 @@ def cloth_texture(rng: np.random.Generator, shape: tuple[int, int] = (512, 1024)
 
 def marker_card(dictionary: str, marker_id: int, side_px: int = 400) -> np.ndarray:
     """A printed ArUco marker with a white margin of a quarter of its side; (H, W, 3) uint8 RGB."""
-    marker = cv2.aruco.generateImageMarker(
-        cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, dictionary)), marker_id, side_px
-    )
+    marker = cv2.aruco.generateImageMarker(cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, dictionary)), marker_id, side_px)
     card = np.pad(marker, side_px // 4, constant_values=255)
     return np.repeat(card[..., None], 3, axis=2)

@@ -64,7 +64,7 @@ def phone_path(settings: PhantomVideoSettings, target_ras: np.ndarray, rng: np.r
     count = settings.frames
     t = (np.arange(count) + 0.5) / count
     # The hand neither keeps its speed nor its height nor its aim.
-    smooth = lambda scale, harmonics: sum(  # noqa: E731
+    smooth = lambda scale, harmonics: sum(
         scale / h * np.sin(2 * math.pi * (h * t + rng.random())) for h in range(1, harmonics + 1)
     )
     azimuth = np.radians(settings.sweep_degrees * (t - 0.5) + smooth(2.0, 4)) * rng.choice([-1, 1])
@@ -73,9 +73,7 @@ def phone_path(settings: PhantomVideoSettings, target_ras: np.ndarray, rng: np.r
     aim = target_ras + np.stack([smooth(12.0, 6), smooth(6.0, 6), smooth(18.0, 6)], axis=1)
     aim += rng.normal(0, 1.5, aim.shape)
     roll = np.radians(smooth(2.0, 5))
-    intrinsics = np.array(
-        [[settings.focal_px, 0, settings.width / 2], [0, settings.focal_px, settings.height / 2], [0, 0, 1.0]]
-    )
+    intrinsics = np.array([[settings.focal_px, 0, settings.width / 2], [0, settings.focal_px, settings.height / 2], [0, 0, 1.0]])
     cameras = []
     for i in range(count):
         offset = np.array([np.sin(azimuth[i]), np.cos(azimuth[i]), 0.0]) * distance[i]
@@ -91,11 +89,7 @@ def phone_path(settings: PhantomVideoSettings, target_ras: np.ndarray, rng: np.r
         )
         rotation = np.stack([right, down, forward])
         distortion = np.array([*settings.distortion, 0.0, 0.0, 0.0])
-        cameras.append(
-            Camera(
-                f"{i:06d}", settings.width, settings.height, intrinsics, distortion, rotation, -rotation @ center
-            )
-        )
+        cameras.append(Camera(f"{i:06d}", settings.width, settings.height, intrinsics, distortion, rotation, -rotation @ center))
     return cameras
 
 
@@ -196,7 +190,7 @@ def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSe
         renderer.add_quad(quad, wall_texture(rng))
     base = np.column_stack([corners, np.full(4, floor)])
     renderer.add_quad(base, floor_texture(rng))
-    renderer.add_quad(base[::-1] + [0, 0, tall], wall_texture(rng))
+    renderer.add_quad([*base[::-1], 0, 0, tall], wall_texture(rng))
     center = body.mean(axis=0)
     for offset, intensity in (((-900, 1200, 1300), 0.55), ((1000, 900, 1500), 0.45), ((0, -1200, 1500), 0.35)):
         renderer.add_light(center + np.array(offset) + rng.normal(0, 150, 3), intensity)
@@ -223,9 +217,7 @@ def _add_sleeve(renderer: SceneRenderer, ring: np.ndarray, end: np.ndarray, pict
     uv = np.concatenate([np.column_stack([along, np.zeros(count + 1)]), np.column_stack([along, np.ones(count + 1)])])
     uv = np.concatenate([uv, [[1.5, 2.0]]])
     i = np.arange(count)
-    sides = np.concatenate(
-        [np.stack([i, i + 1, i + count + 1], 1), np.stack([i + 1, i + count + 2, i + count + 1], 1)]
-    )
+    sides = np.concatenate([np.stack([i, i + 1, i + count + 1], 1), np.stack([i + 1, i + count + 2, i + count + 1], 1)])
     lid = np.stack([i + count + 1, i + count + 2, np.full(count, 2 * count + 2)], 1)
     faces = np.concatenate([sides, lid])
     renderer.add_mesh(polydata(points, faces, uv, vertex_normals(points, faces)), picture)
@@ -280,7 +272,7 @@ def _expose(picture: np.ndarray, shake_px: np.ndarray, rng: np.random.Generator)
         kernel = np.zeros((size, size), np.float32)
         for t in np.linspace(-0.5, 0.5, 4 * size):
             x, y = shake_px * t + size // 2
-            kernel[int(round(y)), int(round(x))] += 1
+            kernel[round(y), round(x)] += 1
         blurred = cv2.filter2D(picture, -1, kernel / kernel.sum())
     noise = cv2.randn(np.empty(picture.shape[:2], np.float32), 0, 1)
     chroma = cv2.randn(np.empty(picture.shape, np.float32), 0, 1)

@@ -127,9 +127,7 @@ def _cancellable(progress: Progress, words: str, work, fraction):
 
     token = pycolmap.CancellationToken()
     progress(0.0, words)
-    result = run_cancellable(
-        lambda: work(token), progress.token, token.cancel, lambda: progress(min(fraction(), 1.0), words)
-    )
+    result = run_cancellable(lambda: work(token), progress.token, token.cancel, lambda: progress(min(fraction(), 1.0), words))
     progress(1.0, words)
     return result
 

@@ -79,9 +79,7 @@ def subject_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
     return center, float(np.median(np.linalg.norm(centers - center, axis=1)))
 
 
-def densify(
-    cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray], progress: Progress
-) -> DenseCloud:
+def densify(cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray], progress: Progress) -> DenseCloud:
     """Triangulate dense points on the subject.
 
     Optical flow (DIS, on CLAHE-equalised grey) to the frames i±1 and i±2, checked forward and backward, triangulated by
@@ -200,9 +198,7 @@ def _triangulate_tracks(camera: Camera, grid: np.ndarray, tracks: list[_Track]) 
         normal[np.abs(determinant) < 1e-18] = np.eye(3)
         points = np.linalg.solve(normal, right[..., None])[..., 0]
         depths = [points @ track.camera.rotation[2] + track.camera.translation[2] for track in used]
-        weights = [
-            track.trusted / np.maximum(depth, 1e-6) ** 2 for track, depth in zip(used, depths, strict=True)
-        ]
+        weights = [track.trusted / np.maximum(depth, 1e-6) ** 2 for track, depth in zip(used, depths, strict=True)]
 
     good = np.ones(len(points), bool)
     widest = np.ones(len(points))

@@ -94,9 +94,7 @@ class CameraReconstruction:
 class CameraBackend(Protocol):
     """Anything that finds the cameras of pictures."""
 
-    def __call__(
-        self, image_folder: Path, names: tuple[str, ...], work_folder: Path, progress: Progress
-    ) -> CameraReconstruction:
+    def __call__(self, image_folder: Path, names: tuple[str, ...], work_folder: Path, progress: Progress) -> CameraReconstruction:
         """Reconstruct the cameras of the named pictures; files of its own go to `work_folder`."""
 
 

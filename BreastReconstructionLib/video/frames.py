@@ -46,6 +46,7 @@ class Frames:
     Attributes:
         folder: where the pictures are.
         names: file names, in order of time.
+        source_names: file name of each in the image folder; empty for a video.
         video_frames: index of each in the video, or in the sorted image folder.
         times_s: time of each in the video.
         sharpness: variance of the Laplacian of each.
@@ -56,6 +57,7 @@ class Frames:
 
     folder: Path
     names: tuple[str, ...]
+    source_names: tuple[str, ...]
     video_frames: tuple[int, ...]
     times_s: tuple[float, ...]
     sharpness: tuple[float, ...]
@@ -109,7 +111,7 @@ def probe(source: Path) -> VideoInfo:
 
     source = Path(source)
     if source.is_dir():
-        images = _images(source)
+        images = image_files(source)
         if not images:
             raise VideoError(f"The folder {source.name} holds no pictures; give a folder of .png or .jpg files.")
         first = cv2.imread(str(images[0]))
@@ -147,21 +149,19 @@ def choose_windows(frame_count: int, count: int, strategy: str) -> list[np.ndarr
     windows = []
     for target in targets:
         if strategy == "uniform":
-            windows.append(np.array([int(round(target))]))
+            windows.append(np.array([round(target)]))
             continue
         half = frame_count / (6 * count)
         candidates = np.arange(int(np.ceil(target - half)), int(np.floor(target + half)) + 1)
         if len(candidates) == 0:
-            candidates = np.array([int(round(target))])
+            candidates = np.array([round(target)])
         if len(candidates) > SAMPLES_PER_WINDOW:
             candidates = np.unique(np.linspace(candidates[0], candidates[-1], SAMPLES_PER_WINDOW).round().astype(int))
         windows.append(candidates)
     return [np.clip(window, 0, frame_count - 1) for window in windows]
 
 
-def select_frames(
-    source: Path, folder: Path, count: int, strategy: str, required: tuple[int, ...], progress: Progress
-) -> Frames:
+def select_frames(source: Path, folder: Path, count: int, strategy: str, required: tuple[int, ...], progress: Progress) -> Frames:
     """Choose and write frames as `000.png …`; the sharpest of each window, and every required one.
 
     Args:
@@ -211,22 +211,28 @@ def select_frames(
         for window in window_of.get(index, ()):
             if value > best[window][0]:
                 best[window] = (value, index)
-                _write_png(folder / f"window{window:03d}.png", picture)
+                write_png(folder / f"window{window:03d}.png", picture)
         if index % max(1, info.frame_count // 12) == 0:
             small = cv2.resize(picture, (48, 48), interpolation=cv2.INTER_AREA)
             thumbnails.append(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(float))
         progress(decoded / info.frame_count, f"{decoded} of {info.frame_count} frames read")
     if decoded < 0.95 * info.frame_count:
-        raise VideoError(
-            f"The video breaks off after {decoded} of {info.frame_count} frames; copy it from the phone again."
-        )
+        raise VideoError(f"The video breaks off after {decoded} of {info.frame_count} frames; copy it from the phone again.")
     change = max(np.abs(a - thumbnails[0]).mean() for a in thumbnails)
     if change < 2.0:
         raise VideoError("The picture hardly changes; walk around the patient with the phone, the patient stands still.")
-    return _finish(folder, best, np.array(all_sharpness), np.array(thumbnails), info)
+    originals = [path.name for path in image_files(source)] if source.is_dir() else []
+    return _finish(folder, best, np.array(all_sharpness), np.array(thumbnails), info, originals)
 
 
-def _finish(folder: Path, best: list, all_sharpness: np.ndarray, thumbnails: np.ndarray, info: VideoInfo) -> Frames:
+def _finish(
+    folder: Path,
+    best: list,
+    all_sharpness: np.ndarray,
+    thumbnails: np.ndarray,
+    info: VideoInfo,
+    originals: list[str],
+) -> Frames:
     order = sorted((index, window) for window, (_, index) in enumerate(best) if index >= 0)
     names, indices = [], []
     for index, window in order:
@@ -250,6 +256,7 @@ def _finish(folder: Path, best: list, all_sharpness: np.ndarray, thumbnails: np.
     return Frames(
         folder=folder,
         names=tuple(names),
+        source_names=tuple(originals[index] for index in indices) if originals else (),
         video_frames=tuple(indices),
         times_s=tuple(round(index / rate, 4) if rate else 0.0 for index in indices),
         sharpness=tuple(round(float(all_sharpness[index]), 2) for index in indices),
@@ -274,7 +281,8 @@ def _with_required(windows: list[np.ndarray], required: list[int]) -> list[np.nd
     return windows
 
 
-def _images(folder: Path) -> list[Path]:
+def image_files(folder: Path) -> list[Path]:
+    """Return the pictures of a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
 
 
@@ -283,7 +291,7 @@ def _pictures(source: Path):
     import cv2
 
     if Path(source).is_dir():
-        for path in _images(Path(source)):
+        for path in image_files(Path(source)):
             picture = cv2.imread(str(path))
             if picture is None:
                 raise VideoError(f"The picture {path.name} cannot be read; replace or remove it.")
@@ -300,7 +308,8 @@ def _pictures(source: Path):
         capture.release()
 
 
-def _write_png(path: Path, picture: np.ndarray) -> None:
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write a BGR picture; fast, at little compression."""
     import cv2
 
     encoded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]

