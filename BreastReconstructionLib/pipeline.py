@@ -385,16 +385,15 @@ class Reconstruction:
 
         from .shape_model.evaluation import Shape, distances_and_gradients, signed_distances
         from .surface.appearance import distance_to_points, keep_vertices, see_vertices
-        from .surface.extraction import extract_zero_level
+        from .surface.extraction import extract_zero_level, project_to_zero_level
         from .surface.mesh_file import TriangleMesh
 
         progress(0.05, "surface from the fitted shape")
         shape = Shape.of(self.model, torch.from_numpy(self.fit.code))
-        level = extract_zero_level(
-            lambda points: signed_distances(shape, points),
-            lambda points: distances_and_gradients(shape, points),
-            self.settings.detail_cells,
-        )
+        cells = self.settings.detail_cells
+        level = extract_zero_level(lambda points: signed_distances(shape, points), cells)
+        progress(0.3, "vertices onto the zero level")
+        level = project_to_zero_level(level, lambda points: distances_and_gradients(shape, points), cells)
         fit_to_patient = model_to_patient(scale.mm_per_world / self._world_to_fit().scale)
         vertices = fit_to_patient.apply(level.vertices_model)
         normals = fit_to_patient.apply_directions(level.normals_model)

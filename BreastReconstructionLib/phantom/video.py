@@ -131,7 +131,7 @@ def write_phantom_video(
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(settings.frames_per_second))
         stream.width, stream.height, stream.pix_fmt = settings.width, settings.height, "yuv420p"
-        stream.options = {"crf": "22", "preset": "medium"}
+        stream.options = {"crf": "21", "preset": "medium"}
         for i, camera in enumerate(cameras):
             if settings.breathing_mm:
                 _breathe(body_mapper, torso, settings, i, body_normals, split)
@@ -190,7 +190,7 @@ def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSe
         renderer.add_quad(quad, wall_texture(rng))
     base = np.column_stack([corners, np.full(4, floor)])
     renderer.add_quad(base, floor_texture(rng))
-    renderer.add_quad([*base[::-1], 0, 0, tall], wall_texture(rng))
+    renderer.add_quad(base[::-1] + np.array([0, 0, tall]), wall_texture(rng))
     center = body.mean(axis=0)
     for offset, intensity in (((-900, 1200, 1300), 0.55), ((1000, 900, 1500), 0.45), ((0, -1200, 1500), 0.35)):
         renderer.add_light(center + np.array(offset) + rng.normal(0, 150, 3), intensity)
@@ -278,7 +278,7 @@ def _expose(picture: np.ndarray, shake_px: np.ndarray, rng: np.random.Generator)
     chroma = cv2.randn(np.empty(picture.shape, np.float32), 0, 1)
     gain = rng.uniform(0.97, 1.03)
     linear = blurred.astype(np.float32) * gain
-    return np.clip(linear + (1.6 + 0.006 * linear) * (0.8 * noise[..., None] + 0.5 * chroma), 0, 255).astype(np.uint8)
+    return np.clip(linear + (1.0 + 0.004 * linear) * (0.8 * noise[..., None] + 0.5 * chroma), 0, 255).astype(np.uint8)
 
 
 def _write_truth(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from .reconstruction import CameraReconstruction, check_registered, lost_warning
 # Skin shows little to SIFT at COLMAP's 0.0067; 0.002 gives ten times more points on it.
 PEAK_THRESHOLD = 0.002
 MATCH_OVERLAP = 6
+BATCH_FRAMES, BATCH_PAIRS = 6, 24
 # A phone's main camera films with a focal length of 0.7 to 0.85 of the longer side; COLMAP's own guess is 1.2.
 FOCAL_FACTOR = 0.8
 RANDOM_SEED = 0
@@ -44,55 +46,71 @@ def reconstruct_with_colmap(
     reader = pycolmap.ImageReaderOptions()
     reader.camera_model = "SIMPLE_RADIAL"
     reader.default_focal_length_factor = FOCAL_FACTOR
-    _cancellable(
-        progress.part(0.0, 0.35),
-        "finding features",
-        lambda token: pycolmap.extract_features(
-            database,
-            image_folder,
-            image_names=list(names),
-            camera_mode=pycolmap.CameraMode.SINGLE,
-            reader_options=reader,
-            extraction_options=features,
-            device=pycolmap.Device.cpu,
-            cancellation_token=token,
-        ),
-        lambda: _count_keypoints(database) / len(names),
-    )
+    _extract(database, image_folder, names, features, reader, progress.part(0.0, 0.35))
     _check_texture(database, len(names))
 
-    pairing = pycolmap.SequentialPairingOptions()
-    pairing.overlap = MATCH_OVERLAP
-    pairing.quadratic_overlap = False
-    matching = pycolmap.FeatureMatchingOptions()
-    matching.use_gpu = False
-    expected = len(names) * MATCH_OVERLAP
-    _cancellable(
-        progress.part(0.35, 0.7),
-        "matching neighbouring frames",
-        lambda token: pycolmap.match_sequential(
-            database,
-            matching_options=matching,
-            pairing_options=pairing,
-            device=pycolmap.Device.cpu,
-            cancellation_token=token,
-        ),
-        lambda: _count_pairs(database) / expected,
-    )
+    near = [(i, j) for i in range(len(names)) for j in range(i + 1, min(i + 1 + MATCH_OVERLAP, len(names)))]
+    _match(database, work_folder, names, near, "matching neighbouring frames", progress.part(0.35, 0.7))
     models = _map(database, image_folder, work_folder, len(names), progress.part(0.7, 0.85))
     if len(models) != 1 or models[0].num_reg_images() < len(names):
-        _cancellable(
-            progress.part(0.85, 0.93),
-            "matching all frames",
-            lambda token: pycolmap.match_exhaustive(
-                database, matching_options=matching, device=pycolmap.Device.cpu, cancellation_token=token
-            ),
-            lambda: _count_pairs(database) / (len(names) * (len(names) - 1) / 2),
-        )
+        far = sorted(set(itertools.combinations(range(len(names)), 2)) - set(near))
+        _match(database, work_folder, names, far, "matching all frames", progress.part(0.85, 0.93))
         models = _map(database, image_folder, work_folder, len(names), progress.part(0.93, 1.0))
     if not models:
         check_registered(0, len(names))
     return _as_reconstruction(models, names, work_folder)
+
+
+def _extract(database: Path, image_folder: Path, names: tuple[str, ...], features, reader, progress: Progress) -> None:
+    """Find features, a few frames at a time: progress is exact, and a cancelled run stops soon."""
+    import pycolmap
+
+    for start in range(0, len(names), BATCH_FRAMES):
+        if start:
+            with pycolmap.Database.open(database) as opened:
+                reader.existing_camera_id = opened.read_all_cameras()[0].camera_id
+        _cancellable(
+            progress.part(start / len(names), min(start + BATCH_FRAMES, len(names)) / len(names)),
+            f"features of {start} of {len(names)} frames",
+            lambda token, start=start: pycolmap.extract_features(
+                database,
+                image_folder,
+                image_names=list(names[start : start + BATCH_FRAMES]),
+                camera_mode=pycolmap.CameraMode.SINGLE,
+                reader_options=reader,
+                extraction_options=features,
+                device=pycolmap.Device.cpu,
+                cancellation_token=token,
+            ),
+        )
+
+
+def _match(
+    database: Path, folder: Path, names: tuple[str, ...], pairs: list[tuple[int, int]], words: str, progress: Progress
+) -> None:
+    """Match and verify the given pairs of frames, some at a time."""
+    import pycolmap
+
+    matching = pycolmap.FeatureMatchingOptions()
+    matching.use_gpu = False
+    listing = folder / "pairs.txt"
+    pairing = pycolmap.ImportedPairingOptions()
+    pairing.match_list_path = listing
+    for start in range(0, len(pairs), BATCH_PAIRS):
+        part = pairs[start : start + BATCH_PAIRS]
+        listing.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in part))
+        _cancellable(
+            progress.part(start / len(pairs), (start + len(part)) / len(pairs)),
+            f"{words}: {start} of {len(pairs)} pairs",
+            lambda token: pycolmap.match_image_pairs(
+                database,
+                matching_options=matching,
+                pairing_options=pairing,
+                device=pycolmap.Device.cpu,
+                cancellation_token=token,
+            ),
+        )
+    listing.unlink(missing_ok=True)
 
 
 def _map(database: Path, image_folder: Path, work_folder: Path, total: int, progress: Progress) -> list:
@@ -122,7 +140,7 @@ def _map(database: Path, image_folder: Path, work_folder: Path, total: int, prog
     return sorted(models.values(), key=lambda model: -model.num_reg_images())
 
 
-def _cancellable(progress: Progress, words: str, work, fraction):
+def _cancellable(progress: Progress, words: str, work, fraction=lambda: 0.0):
     import pycolmap
 
     token = pycolmap.CancellationToken()
@@ -130,30 +148,6 @@ def _cancellable(progress: Progress, words: str, work, fraction):
     result = run_cancellable(lambda: work(token), progress.token, token.cancel, lambda: progress(min(fraction(), 1.0), words))
     progress(1.0, words)
     return result
-
-
-def _count_keypoints(database: Path) -> int:
-    return _count(database, "SELECT COUNT(*) FROM keypoints")
-
-
-def _count_pairs(database: Path) -> int:
-    return _count(database, "SELECT COUNT(*) FROM two_view_geometries")
-
-
-def _count(database: Path, query: str) -> int:
-    """Count rows while COLMAP writes; a busy database just reports nothing new."""
-    import sqlite3
-
-    if not database.exists():
-        return 0
-    try:
-        connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=0.05)
-        try:
-            return int(connection.execute(query).fetchone()[0])
-        finally:
-            connection.close()
-    except sqlite3.Error:
-        return 0
 
 
 def _check_texture(database: Path, total: int) -> None:

@@ -11,7 +11,10 @@ from ..errors import FitError
 
 # |gradient| of a trained network stays below this near the surface; a true distance has 1. A cell is dropped only if
 # its centre is farther from the surface than this bound allows any point of the cell to be.
-LIPSCHITZ = 1.5
+LIPSCHITZ = 1.25
+# Second derivative along a cell's edge is below this (a nipple's tip of 5 mm radius); it bounds the error of trilinear
+# interpolation over a surface (two such directions), h^2 / 4 times it, by which the finest cells are chosen.
+CURVATURE = 60.0
 COARSEST = 32
 BOX = (-1.0, 1.0)
 
@@ -33,20 +36,15 @@ class ZeroLevel:
     evaluated: int
 
 
-def extract_zero_level(
-    distance: Callable[[np.ndarray], np.ndarray],
-    distance_and_gradient: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-    cells: int = 256,
-) -> ZeroLevel:
+def extract_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int = 256) -> ZeroLevel:
     """Extract the surface that a dense grid of `cells` cells a side over [-1, 1]^3 would give.
 
-    A component is found if it crosses, or lies inside, a cell that the Lipschitz bound keeps; where |gradient| <= 1.5 none
-    is missed. Vertices are then moved onto the zero level by one Newton step.
+    A component is found if it crosses, or lies inside, a cell that the Lipschitz bound keeps; where |gradient| <= 1.25
+    none is missed.
 
     Args:
         distance: (N, 3) points -> (N,) signed distances, negative inside.
-        distance_and_gradient: the same with (N, 3) gradients.
-        cells: cells a side, a multiple of 32 by a power of two.
+        cells: cells a side, 32 times a power of two.
 
     Raises:
         FitError: the function has no zero level in the box.
@@ -56,25 +54,37 @@ def extract_zero_level(
     corners, values, evaluated = _narrow_band(distance, cells)
     if len(values) == 0 or values.min() >= 0 or values.max() <= 0:
         raise FitError("The fitted shape has no surface; check the landmarks and fit again.")
-    size = 2.0 / cells
-    volume, mask = np.full((cells + 1,) * 3, np.nan, np.float32), np.zeros((cells + 1,) * 3, bool)
+    volume = np.full((cells + 1,) * 3, np.nan, np.float32)
     volume.reshape(-1)[corners] = values
     known = np.isfinite(volume)
-    # A cell is meshed if all of its eight corners were evaluated; skimage asks for the mask at the cell's first corner.
-    whole = known[:-1, :-1, :-1].copy()
+    # Only cells with eight evaluated corners are meshed; skimage asks for the mask at a cell's last corner.
+    mask = np.zeros_like(known)
+    mask[1:, 1:, 1:] = known[1:, 1:, 1:]
     for dx, dy, dz in np.ndindex(2, 2, 2):
-        whole &= known[dx : cells + dx, dy : cells + dy, dz : cells + dz]
-    mask[:-1, :-1, :-1] = whole
+        mask[1:, 1:, 1:] &= known[dx : cells + dx, dy : cells + dy, dz : cells + dz]
     volume[~known] = 1.0
-    vertices, faces, _, _ = marching_cubes(volume, 0.0, spacing=(size,) * 3, mask=mask, gradient_direction="ascent")
-    vertices = vertices + BOX[0]
-    value, gradient = distance_and_gradient(vertices)
-    square = np.maximum((gradient**2).sum(axis=1), 0.25)
-    step = -(value / square)[:, None] * gradient
-    length = np.linalg.norm(step, axis=1, keepdims=True)
-    step *= np.minimum(1.0, 0.5 * size / np.maximum(length, 1e-12))
-    normals = gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-12)
-    return ZeroLevel((vertices + step).astype(float), _outward(vertices, faces, normals), normals, evaluated + len(vertices))
+    vertices, faces, normals, _ = marching_cubes(
+        volume, 0.0, spacing=(2.0 / cells,) * 3, mask=mask, gradient_direction="ascent"
+    )
+    return ZeroLevel(vertices.astype(float) + BOX[0], faces.astype(np.int64), normals.astype(float), evaluated)
+
+
+def project_to_zero_level(
+    level: ZeroLevel, distance_and_gradient: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], cells: int
+) -> ZeroLevel:
+    """Move the vertices onto the zero level by one Newton step along the gradient, which also gives their normals.
+
+    Args:
+        level: from `extract_zero_level`.
+        distance_and_gradient: (N, 3) points -> (N,) signed distances and (N, 3) gradients.
+        cells: cells a side; a step is at most half a cell long.
+    """
+    value, gradient = distance_and_gradient(level.vertices_model)
+    length = np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-6)
+    normals = gradient / length
+    step = np.clip(-value[:, None] / length, -1.0 / cells, 1.0 / cells) * normals
+    faces = _outward(level.vertices_model, level.faces, normals)
+    return ZeroLevel(level.vertices_model + step, faces, normals, level.evaluated + len(value))
 
 
 def dense_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int = 256) -> tuple[np.ndarray, np.ndarray]:
@@ -93,25 +103,50 @@ def dense_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int = 
 def _narrow_band(distance: Callable[[np.ndarray], np.ndarray], cells: int) -> tuple[np.ndarray, np.ndarray, int]:
     """Return flat indices of grid corners near the surface, their values, and the number of evaluations."""
     levels = int(np.log2(cells / COARSEST))
-    if COARSEST * 2**levels != cells:
+    if levels < 1 or COARSEST * 2**levels != cells:
         raise ValueError(f"the number of cells must be {COARSEST} times a power of two, not {cells}")
+    octants = np.stack(np.meshgrid(*((0, 1),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     count = COARSEST
     active = np.stack(np.meshgrid(*(np.arange(count),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
     evaluated = 0
-    for level in range(levels + 1):
+    while True:
         size = 2.0 / count
         value = distance(BOX[0] + (active + 0.5) * size)
         evaluated += len(active)
         active = active[np.abs(value) <= LIPSCHITZ * size * np.sqrt(3) / 2]
-        if level < levels:
-            children = np.stack(np.meshgrid(*((0, 1),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-            active = (2 * active[:, None] + children).reshape(-1, 3)
-            count *= 2
-    offsets = np.stack(np.meshgrid(*((0, 1),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    corner = (active[:, None] + offsets).reshape(-1, 3)
-    flat = np.unique(np.ravel_multi_index(corner.T, (cells + 1,) * 3))
-    points = BOX[0] + np.stack(np.unravel_index(flat, (cells + 1,) * 3), axis=1) * (2.0 / cells)
-    return flat, distance(points), evaluated + len(flat)
+        if 2 * count == cells:
+            break
+        active = (2 * active[:, None] + octants).reshape(-1, 3)
+        count *= 2
+    if len(active) == 0:
+        return np.empty(0, int), np.empty(0), evaluated
+    # The finest cells are chosen by interpolating the corner values of their parents.
+    corner = np.ravel_multi_index((active[:, None] + octants).reshape(-1, 3).T, (count + 1,) * 3)
+    unique, index = np.unique(corner, return_inverse=True)
+    at_corners = distance(_grid_points(unique, count))
+    evaluated += len(unique)
+    kept = _crossing_children(at_corners[index].reshape(-1, 2, 2, 2), margin=0.25 * CURVATURE * size**2)
+    parent, child = np.nonzero(kept)
+    fine = 2 * active[parent] + octants[child]
+    flat = np.unique(np.ravel_multi_index((fine[:, None] + octants).reshape(-1, 3).T, (cells + 1,) * 3))
+    return flat, distance(_grid_points(flat, cells)), evaluated + len(flat)
+
+
+def _grid_points(flat: np.ndarray, count: int) -> np.ndarray:
+    return BOX[0] + np.stack(np.unravel_index(flat, (count + 1,) * 3), axis=1) * (2.0 / count)
+
+
+def _crossing_children(corners: np.ndarray, margin: float) -> np.ndarray:
+    """Tell which of the eight children of each cell may hold a zero, from (N, 2, 2, 2) corner values; (N, 8)."""
+    lattice = corners
+    for axis in (1, 2, 3):
+        first, last = np.take(lattice, [0], axis), np.take(lattice, [-1], axis)
+        lattice = np.concatenate([first, 0.5 * (first + last), last], axis=axis)
+    kept = []
+    for x, y, z in np.ndindex(2, 2, 2):
+        child = lattice[:, x : x + 2, y : y + 2, z : z + 2].reshape(len(corners), 8)
+        kept.append((child.min(axis=1) <= margin) & (child.max(axis=1) >= -margin))
+    return np.stack(kept, axis=1)
 
 
 def _outward(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) -> np.ndarray:
