@@ -1,0 +1,95 @@
+"""Fixtures: the command line as a subprocess, the bundled sample, a small case, and the demo's case."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from BreastReconstructionLib.resources import resource_path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_cli(*arguments, timeout=1200, **options):
+    """Run the command line as a user would; returns the finished process with text output."""
+    command = [sys.executable, "-m", "BreastReconstructionLib", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+
+def assert_one_sentence(finished, code, *words):
+    """A refusal: the exit code, one line on standard error, no traceback, and what it must say."""
+    lines = finished.stderr.strip().splitlines()
+    errors = [line for line in lines if line.startswith("Error: ")]
+    assert finished.returncode == code, finished.stderr
+    assert len(errors) == 1, finished.stderr
+    assert "Traceback" not in finished.stderr
+    for word in words:
+        assert word in errors[0], errors[0]
+
+
+@pytest.fixture(scope="session")
+def sample():
+    return resource_path("SampleData", "phantom")
+
+
+@pytest.fixture(scope="session")
+def demo_case(tmp_path_factory):
+    """The demo, run once through the command line."""
+    case = tmp_path_factory.mktemp("demo") / "case"
+    finished = run_cli("demo", "-o", case)
+    assert finished.returncode == 0, finished.stderr
+    (case.parent / "stdout.txt").write_text(finished.stdout)
+    return case
+
+
+@pytest.fixture(scope="session")
+def small_input(sample, tmp_path_factory):
+    """Sixteen frontal pictures of half size from the sample video, with picks: a case of seconds instead of minutes."""
+    folder = tmp_path_factory.mktemp("small")
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    truth = json.loads((sample / "truth.json").read_text())
+    toward = [-np.array(camera["rotation"])[2] for camera in truth["cameras"]]
+    azimuth = np.degrees([np.arctan2(-d[0], d[1]) for d in toward])
+    wanted = np.linspace(-50, 50, 16)
+    chosen = sorted({int(np.abs(azimuth - angle).argmin()) for angle in wanted})
+    capture = cv2.VideoCapture(str(sample / "video.mp4"))
+    index = 0
+    while True:
+        read, picture = capture.read()
+        if not read:
+            break
+        if index in chosen:
+            half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            cv2.imwrite(str(pictures / f"picture{index:03d}.png"), half)
+        index += 1
+    capture.release()
+    exact = [line.split(",") for line in (sample / "landmarks_in_frames.csv").read_text().splitlines()[1:]]
+    middle = chosen[len(chosen) // 2]
+    rows = ["landmark,video_frame,x_px,y_px"]
+    for frame in (middle, chosen[len(chosen) // 2 - 3], chosen[len(chosen) // 2 + 3]):
+        for number, name, x, y, visible in exact:
+            if int(number) == frame and visible == "1":
+                rows.append(f"{name},{chosen.index(frame)},{float(x) / 2:.2f},{float(y) / 2:.2f}")
+    picks = folder / "picks.csv"
+    picks.write_text("\n".join(rows) + "\n")
+    return pictures, picks
+
+
+@pytest.fixture(scope="session")
+def small_case(small_input, tmp_path_factory):
+    """A finished small case."""
+    case = tmp_path_factory.mktemp("small_case") / "case"
+    finished = run_cli(*small_arguments(small_input), "-o", case)
+    assert finished.returncode == 0, finished.stderr
+    return case
+
+
+def small_arguments(small_input, command="reconstruct"):
+    pictures, picks = small_input
+    scale = ["--approximate-scale"] if command in ("reconstruct", "surface", "report") else []
+    return [command, pictures, "--landmarks", picks, *scale, "--frames", 16, "--strategy", "uniform", "--detail", 128]
