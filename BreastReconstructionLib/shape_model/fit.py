@@ -29,16 +29,18 @@ class FitSettings:
         point_noise: standard deviation of a measured point.
         independent_points: how many independent measurements all points together are worth; neighbours err alike.
         landmark_noise: standard deviation of a landmark.
+        similarity_noise: standard deviations of the landmarks' similarity: rotation (radians), translation, log scale.
         regularisation: factor on the prior of the code.
         largest_iterations: a stage.
         smallest_step: root mean square change of the surface, at the points, that ends a stage.
         seed: of the choice of points.
     """
 
-    stages: tuple[tuple[int, float], ...] = ((1000, 0.06), (2500, 0.03), (6000, 0.012))
+    stages: tuple[tuple[int, float], ...] = ((1000, 0.06), (2500, 0.03), (6000, 0.009))
     point_noise: float = 0.0035
-    independent_points: float = 2500.0
-    landmark_noise: float = 0.015
+    independent_points: float = 500.0
+    landmark_noise: float = 0.008
+    similarity_noise: tuple[float, float, float] = (0.02, 0.01, 0.015)
     regularisation: float = 1.0
     largest_iterations: int = 12
     smallest_step: float = 5e-5
@@ -184,9 +186,21 @@ def _linearise(
     cost += 0.5 * settings.regularisation * float(state.u @ state.u)
     matrix[:count, :count] += settings.regularisation * torch.eye(count)
     gradient[:count] += settings.regularisation * state.u
+    rotation, translation, log_scale = settings.similarity_noise
+    precision = torch.tensor([rotation**-2] * 3 + [translation**-2] * 3 + [log_scale**-2], dtype=torch.float32)
+    parameters = _parameters(state.similarity)
+    cost += 0.5 * float(precision @ parameters**2)
+    matrix[count:, count:] += torch.diag(precision)
+    gradient[count:] += precision * parameters
     if not np.isfinite(cost):
         raise FitError("The fit left the range of numbers; check that the landmarks are on the patient.")
     return _Linear(cost, gradient, matrix, rows)
+
+
+def _parameters(similarity: Similarity) -> torch.Tensor:
+    """Rotation vector, translation and log scale, (7,): how far the similarity is from the landmarks' own."""
+    vector = Rotation.from_matrix(similarity.rotation).as_rotvec()
+    return torch.tensor([*vector, *similarity.translation, np.log(similarity.scale)], dtype=torch.float32)
 
 
 def _by_similarity(by_point: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
