@@ -11,8 +11,8 @@ import torch
 from .model_file import ShapeModel
 from .network import FoldedShape
 
-# A member whose blend weight is below this is skipped at a point. Members differ by less than 0.5 units, so the error
-# stays below 6 * 1e-5 * 0.5 units, 0.01 mm.
+# A member whose blend weight is below this is skipped at a point. Members differ by less than 1 unit in the cube, so the
+# error stays below 6 * 1e-5 units, 0.02 mm.
 NEGLIGIBLE_WEIGHT = 1e-5
 CHUNK = 16_384
 

@@ -228,7 +228,7 @@ def _step(state: _State, linear: _Linear, damping: float) -> tuple[_State, float
     count = len(state.u)
     rotation_vector, translation, log_scale = step[count : count + 3], step[count + 3 : count + 6], step[-1]
     small = Similarity(
-        float(np.exp(log_scale)),
+        float(log_scale.exp()),
         Rotation.from_rotvec(rotation_vector.numpy()).as_matrix(),
         translation.numpy().astype(float),
     )

@@ -80,7 +80,7 @@ def test_frame_text_file(tmp_path):
         ("a.csv", "landmark,video_frame,x_px,y_px\nnavel,three,1,2\n", "cannot be understood"),
         ("000_landmarks.txt", "1 2\n3 4\n", "six rows"),
         ("a.mrk.json", "{", "cannot be understood"),
-        ("a.mrk.json", '{"markups": [{"controlPoints": []}]}', "0 unnamed points"),
+        ("a.mrk.json", '{"markups": [{"controlPoints": []}]}', "lacks sternal-notch"),
         ("a.pp", "<PickedPoints>", "cannot be understood"),
         ("a.docx", "", "not a landmark file"),
     ],

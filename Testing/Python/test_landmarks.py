@@ -15,7 +15,9 @@ SEED = 41
 @pytest.fixture(scope="module")
 def scene():
     torso, _ = sample_torso(SEED)
-    path = phone_path(PhantomVideoSettings(frames=9, sweep_degrees=120), torso.landmarks_ras[:2].mean(axis=0), np.random.default_rng(0))
+    path = phone_path(
+        PhantomVideoSettings(frames=9, sweep_degrees=120), torso.landmarks_ras[:2].mean(axis=0), np.random.default_rng(0)
+    )
     return torso, {f"{i:03d}.png": camera for i, camera in enumerate(path)}
 
 
@@ -50,7 +52,7 @@ def test_one_frame_takes_the_nearest_surface_on_the_ray(scene):
 def test_disagreeing_picks_are_said(scene):
     given = picks(scene, [2, 4])
     first = given.picks[0]
-    moved = Pick(first.landmark, first.video_frame, None, first.x_px + 80, first.y_px)
+    moved = Pick(first.landmark, first.video_frame, None, first.x_px, first.y_px + 80)
     found = locate(scene, LandmarkInput((moved, *given.picks[1:]), {}))
     assert any("sternal-notch" in warning for warning in found.warnings)
 

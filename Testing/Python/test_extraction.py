@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+import trimesh
+from scipy.spatial import cKDTree
+
+from BreastReconstructionLib.errors import FitError
+from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients, signed_distances
+from BreastReconstructionLib.shape_model.model_file import load_model
+from BreastReconstructionLib.surface.extraction import dense_zero_level, extract_zero_level, project_to_zero_level
+
+
+def sphere(center, radius):
+    return lambda p: np.linalg.norm(p - np.array(center), axis=1) - radius
+
+
+def torus(p):
+    return np.hypot(np.hypot(p[:, 0], p[:, 1]) - 0.5, p[:, 2]) - 0.15
+
+
+def two_spheres(p):
+    return np.minimum(sphere((-0.5, 0, 0), 0.3)(p), sphere((0.5, 0.1, 0.2), 0.02)(p))
+
+
+@pytest.mark.parametrize("function", [sphere((0.1, 0, -0.05), 0.6), torus, two_spheres], ids=["sphere", "torus", "two"])
+@pytest.mark.parametrize("cells", [64, 128])
+def test_same_surface_as_the_dense_grid_from_a_fraction_of_its_points(function, cells):
+    level = extract_zero_level(function, cells)
+    dense, _ = dense_zero_level(function, cells)
+    assert len(level.vertices_model) == len(np.unique(dense.round(6), axis=0))
+    assert cKDTree(dense).query(level.vertices_model)[0].max() < 1e-5
+    assert cKDTree(level.vertices_model).query(dense)[0].max() < 1e-5
+    assert level.evaluated < 0.25 * (cells + 1) ** 3
+    assert trimesh.Trimesh(level.vertices_model, level.faces, process=False).is_watertight
+
+
+def test_outward_faces_and_projection():
+    function = sphere((0, 0, 0), 0.5)
+    level = extract_zero_level(function, 64)
+    exact = project_to_zero_level(level, lambda p: (function(p), p / np.linalg.norm(p, axis=1, keepdims=True)), 64)
+    assert np.abs(function(exact.vertices_model)).max() < 1e-6
+    mesh = trimesh.Trimesh(exact.vertices_model, exact.faces, process=False)
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.01)
+    assert (np.einsum("ij,ij->i", exact.normals_model, exact.vertices_model) > 0).all()
+
+
+def test_no_surface_is_said():
+    with pytest.raises(FitError, match="no surface"):
+        extract_zero_level(lambda p: np.ones(len(p)), 64)
+
+
+def test_model_surface_equals_its_dense_grid_within_0_05_mm():
+    model = load_model()
+    shape = Shape.of(model, model.latent_mean)
+    calls = []
+
+    def counted(points):
+        calls.append(len(points))
+        return signed_distances(shape, points)
+
+    level = extract_zero_level(counted, 128)
+    assert sum(calls) == level.evaluated
+    dense, _ = dense_zero_level(lambda points: signed_distances(shape, points), 128)
+    unit = model.mm_per_unit
+    assert cKDTree(dense).query(level.vertices_model)[0].max() * unit < 0.05
+    assert cKDTree(level.vertices_model).query(dense)[0].max() * unit < 0.05
+    assert level.evaluated * 10 < 129**3
+    projected = project_to_zero_level(level, lambda p: distances_and_gradients(shape, p), 128)
+    assert np.abs(signed_distances(shape, projected.vertices_model)).mean() * unit < 0.01
+    assert trimesh.Trimesh(projected.vertices_model, projected.faces, process=False).is_watertight

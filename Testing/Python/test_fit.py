@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+import torch
+
+from BreastReconstructionLib.errors import FitError
+from BreastReconstructionLib.geometry import Similarity
+from BreastReconstructionLib.phantom.torso import sample_torso
+from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients
+from BreastReconstructionLib.shape_model.fit import ShapeFit, fit_shape
+from BreastReconstructionLib.shape_model.model_file import load_model
+
+# Never trained on (training seeds start at a million), nor used while the fit was tuned.
+SEEDS = (7001, 7002, 7003)
+
+
+def cloud(seed, count, noise_mm=0.0, outliers=0.0):
+    """Points on the skin of a phantom, its landmarks, and exact skin points, all in model space; and mm per unit."""
+    torso, _ = sample_torso(seed)
+    rng = np.random.default_rng(seed)
+    vertices = torso.to_model.apply(torso.vertices_ras)
+    corners = vertices[torso.faces[: torso.skin_face_count]]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+
+    def surface(number):
+        weights = rng.dirichlet([1, 1, 1], number)
+        return np.einsum("nk,nkc->nc", weights, corners[rng.choice(len(area), number, p=area / area.sum())])
+
+    points = surface(count) + rng.normal(0, noise_mm * torso.to_model.scale, (count, 3))
+    wrong = rng.random(count) < outliers
+    points[wrong] += rng.normal(0, 0.05, (wrong.sum(), 3))
+    return points, torso.to_model.apply(torso.landmarks_ras), surface(4000), 1 / torso.to_model.scale
+
+
+def error_mm(fit, model, exact, mm_per_unit):
+    shape = Shape.of(model, torch.from_numpy(fit.code))
+    distance, gradient = distances_and_gradients(shape, fit.refinement.apply(exact))
+    return np.abs(distance) / np.linalg.norm(gradient, axis=1) * mm_per_unit
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_unseen_torso_is_reached_from_exact_points(model, seed):
+    points, landmarks, exact, unit = cloud(seed, 8000)
+    fit = fit_shape(points, landmarks, model)
+    errors = error_mm(fit, model, exact, unit)
+    assert errors.mean() < 0.6
+    assert np.percentile(errors, 95) < 1.8
+    assert np.linalg.norm(fit.anchors_model - fit.refinement.apply(landmarks), axis=1).max() * unit < 10
+
+
+def test_noise_and_outliers(model):
+    points, landmarks, exact, unit = cloud(7004, 4000, noise_mm=2.0, outliers=0.2)
+    assert error_mm(fit_shape(points, landmarks, model), model, exact, unit).mean() < 1.2
+
+
+def test_a_badly_placed_cloud_is_brought_back(model):
+    points, landmarks, exact, unit = cloud(7005, 6000)
+    angle = 0.02
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    moved = Similarity(1.01, turn, np.array([0.008, -0.005, 0.006]))
+    fit = fit_shape(moved.apply(points), moved.apply(landmarks), model)
+    assert error_mm(fit, model, moved.apply(exact), unit).mean() < 0.8
+
+
+def test_same_input_same_result(model, tmp_path):
+    points, landmarks, _, _ = cloud(7006, 3000)
+    first, second = fit_shape(points, landmarks, model), fit_shape(points, landmarks, model)
+    np.testing.assert_array_equal(first.code, second.code)
+    first.save(tmp_path / "fit.npz")
+    loaded = ShapeFit.load(tmp_path / "fit.npz")
+    np.testing.assert_array_equal(loaded.code, first.code)
+    assert loaded.converged == first.converged
+    np.testing.assert_allclose(loaded.refinement.rotation, first.refinement.rotation)
+
+
+def test_too_few_points(model):
+    with pytest.raises(FitError, match="Only 10 points"):
+        fit_shape(np.zeros((10, 3)), np.zeros((6, 3)), model)

@@ -1,0 +1,114 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from BreastReconstructionLib.shape_model.anchors import OFFICIAL_MEAN_ANCHORS_MODEL
+from BreastReconstructionLib.shape_model.evaluation import Shape, derivatives, distances_and_gradients, signed_distances
+from BreastReconstructionLib.shape_model.model_file import load_model
+from BreastReconstructionLib.shape_model.network import NetworkSize, ShapeNetwork
+
+
+def transcription(state, mean_anchors, points, code):
+    """DESIGN section 5, written down word by word for one shape: no folding, no batches, no skipping."""
+    hidden = torch.relu(state["anchor_mlp.0.weight"] @ code[:128] + state["anchor_mlp.0.bias"])
+    hidden = torch.relu(state["anchor_mlp.2.weight"] @ hidden + state["anchor_mlp.2.bias"])
+    offsets = state["anchor_mlp.4.weight"] @ hidden + state["anchor_mlp.4.bias"]
+    anchors = mean_anchors + offsets.reshape(6, 3)
+    weights, values = [], []
+    for k in range(7):
+        origin = anchors[k] if k < 6 else torch.zeros(3)
+        local = code[128 + 64 * k : 128 + 64 * (k + 1)]
+        latent = torch.cat([code[:128], local]).expand(len(points), -1)
+        given = torch.cat([points - origin, latent], dim=1)
+        x = given
+        for layer in range(5):
+            if layer == 2:
+                x = torch.cat([x, given], dim=1) / math.sqrt(2)
+            weight = state[f"ensembled_deep_sdf.lin{layer}.weight"][k]
+            x = x @ weight.T + state[f"ensembled_deep_sdf.lin{layer}.bias"][k]
+            if layer < 4:
+                x = torch.nn.functional.softplus(x, beta=100)
+        values.append(x[:, 0])
+        square = ((points - origin).norm(dim=1) + 1e-5) ** 2 if k < 6 else torch.full((len(points),), 0.2)
+        weights.append(torch.exp(-square / 0.25**2))
+    weights, values = torch.stack(weights, 1), torch.stack(values, 1)
+    return (weights * values).sum(1) / (weights.sum(1) + 1e-6), anchors
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(3)
+    return ShapeNetwork(NetworkSize(), torch.tensor(OFFICIAL_MEAN_ANCHORS_MODEL)).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model()
+
+
+def test_parameters_are_those_of_the_official_checkpoint(network):
+    shapes = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    expected = {
+        "anchor_mlp.0.weight": (256, 128),
+        "anchor_mlp.0.bias": (256,),
+        "anchor_mlp.2.weight": (256, 256),
+        "anchor_mlp.2.bias": (256,),
+        "anchor_mlp.4.weight": (18, 256),
+        "anchor_mlp.4.bias": (18,),
+    }
+    widths = [(200, 195), (5, 200), (200, 200), (200, 200), (1, 200)]
+    for layer, (outputs, inputs) in enumerate(widths):
+        expected[f"ensembled_deep_sdf.lin{layer}.weight"] = (7, outputs, inputs)
+        expected[f"ensembled_deep_sdf.lin{layer}.bias"] = (7, outputs)
+    assert shapes == expected
+    assert network.size.latent == 576
+
+
+def test_folded_evaluation_equals_the_transcription(network):
+    generator = torch.Generator().manual_seed(0)
+    points = torch.rand(400, 3, generator=generator) * 2 - 1
+    for scale in (0.0, 0.1, 1.0):
+        code = torch.randn(576, generator=generator) * scale
+        expected, anchors = transcription(network.state_dict(), network.mean_anchors, points, code)
+        found, found_anchors = network(points[None], code[None])
+        torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(found_anchors[0], anchors, atol=1e-6, rtol=0)
+
+
+def test_a_batch_is_its_shapes(network):
+    generator = torch.Generator().manual_seed(1)
+    points, codes = torch.rand(3, 50, 3, generator=generator), torch.randn(3, 576, generator=generator) * 0.3
+    together, _ = network(points, codes)
+    for i in range(3):
+        torch.testing.assert_close(together[i], network(points[i : i + 1], codes[i : i + 1])[0][0], atol=1e-6, rtol=0)
+
+
+def test_skipping_negligible_members_errs_within_its_bound(model):
+    rng = np.random.default_rng(0)
+    points = torch.as_tensor(rng.uniform(-1, 1, (5000, 3)), dtype=torch.float32)[None]
+    folded = model.network.fold(model.latent_mean[None])
+    exact = model.network.distances(points, folded)
+    for negligible in (1e-5, 1e-3):
+        skipped = model.network.distances(points, folded, negligible)
+        assert float((skipped - exact).abs().max()) <= 6 * negligible * 1.0
+    assert float((skipped - exact).abs().max()) > 0
+
+
+def test_derivatives_by_point_and_code(model):
+    rng = np.random.default_rng(1)
+    u = torch.as_tensor(rng.normal(size=model.latent_basis.shape[1]) * 0.5, dtype=torch.float64)
+    points = torch.as_tensor(rng.uniform(-0.6, 0.6, (20, 3)), dtype=torch.float32)
+    shape = Shape.of(model, model.code(u.float()))
+    found = derivatives(shape, points)
+    for k in (0, 3, 40):
+        step = torch.zeros_like(u)
+        step[k] = 2e-2
+        plus = Shape.of(model, model.code((u + step).float()))
+        minus = Shape.of(model, model.code((u - step).float()))
+        slope = (signed_distances(plus, points.numpy()) - signed_distances(minus, points.numpy())) / 4e-2
+        np.testing.assert_allclose(found.by_code[:, k].numpy(), slope, atol=2e-3)
+    value, gradient = distances_and_gradients(shape, points.numpy())
+    np.testing.assert_allclose(found.distance.numpy(), value, atol=1e-6)
+    np.testing.assert_allclose(found.by_point.numpy(), gradient, atol=3e-4)

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Installs what the tests need into .venv and runs them all; works on a bare Debian machine with Python 3.11.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+bash Testing/install.sh '.[test]'
+. .venv/bin/activate
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+ruff check .
+ruff format --check .
+exec python -m pytest "$@"
