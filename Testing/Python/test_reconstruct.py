@@ -1,0 +1,459 @@
+"""The main job through the command line: the demo, its files, and what happens when things go wrong on the way."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+from BreastReconstructionLib.case import read_case_file
+from BreastReconstructionLib.landmarks.files import read_landmarks
+from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
+from BreastReconstructionLib.measurement.accuracy import read_truth
+from BreastReconstructionLib.measurement.distance import closest_on_mesh
+from BreastReconstructionLib.pipeline import STAGES
+from BreastReconstructionLib.sfm.dense import DenseCloud
+from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction
+from BreastReconstructionLib.surface.mesh_file import read_mesh
+from Testing.conftest import ROOT, assert_one_sentence, run_cli, small_arguments
+
+# The demo --------------------------------------------------------------------------------------------------------------
+
+
+def test_demo_error_is_within_its_figures(demo_case):
+    accuracy = json.loads((demo_case / "accuracy.json").read_text())
+    assert accuracy["as_delivered"]["mean_mm"] <= 1.5
+    assert accuracy["after_similarity"]["mean_mm"] <= 1.0
+    assert accuracy["surface_to_truth"]["mean_mm"] <= 1.5
+    for part in ("as_delivered", "after_similarity"):
+        assert set(accuracy[part]) == {"mean_mm", "median_mm", "rms_mm", "p95_mm"}
+        assert 0.05 < accuracy[part]["median_mm"] <= accuracy[part]["mean_mm"] <= accuracy[part]["rms_mm"]
+    assert list(accuracy["landmarks_mm"]) == list(LANDMARK_NAMES)
+    assert max(accuracy["landmarks_mm"].values()) < 6
+    assert accuracy["scored_share_of_skin"] > 0.6
+    assert "Error against the phantom's truth" in (demo_case.parent / "stdout.txt").read_text()
+
+
+def test_demo_error_is_not_an_artefact_of_its_score(demo_case, sample):
+    """An independent measure: landmarks alone carry the truth to the surface, without closest-point registration."""
+    from BreastReconstructionLib.geometry import fit_similarity
+
+    truth, surface = read_truth(sample), read_mesh(demo_case / "surface.ply")
+    delivered = read_landmarks(demo_case / "landmarks.mrk.json").points_world
+    landmarks = np.array([delivered[name] for name in LANDMARK_NAMES])
+    rigid = fit_similarity(truth.landmarks_ras, landmarks, with_scale=False)
+    front = truth.skin & (truth.vertices_ras[:, 1] > truth.landmarks_ras[0, 1])
+    distance, _ = closest_on_mesh(rigid.apply(truth.vertices_ras[front])[::5], surface.vertices_ras, surface.faces)
+    assert distance.mean() < 3.0
+    assert np.linalg.norm(rigid.apply(truth.landmarks_ras) - landmarks, axis=1).mean() < 4.0
+
+
+def test_every_selected_frame_is_registered_and_cameras_are_right(demo_case, sample):
+    cameras = CameraReconstruction.load(demo_case / "cameras" / "cameras.json")
+    frames = json.loads((demo_case / "frames" / "frames.json").read_text())
+    assert len(cameras.cameras) == len(frames["names"]) == 30
+    from BreastReconstructionLib.geometry import fit_similarity
+
+    truth = read_truth(sample)
+    number = dict(zip(frames["names"], frames["video_frames"], strict=True))
+    found = np.array([camera.center_world for camera in cameras.cameras.values()])
+    exact = np.array([truth.cameras[number[name]].center_world for name in cameras.cameras])
+    to_truth = fit_similarity(found, exact)
+    assert np.linalg.norm(to_truth.apply(found) - exact, axis=1).max() < 2.0
+    cloud = DenseCloud.load(demo_case / "dense" / "dense.npz")
+    points = to_truth.apply(cloud.points_world[::20].astype(float))
+    distance, _ = closest_on_mesh(points, truth.vertices_ras, truth.faces)
+    on_torso = distance[distance < 20]
+    assert len(on_torso) > 2000
+    assert np.median(on_torso) < 2.5
+
+
+def test_surface_file_is_lps_millimetres_with_scalars(demo_case):
+    header = (demo_case / "surface.ply").read_bytes()[:600].decode("ascii", "ignore")
+    assert "comment SPACE=LPS" in header
+    mesh = read_mesh(demo_case / "surface.ply")
+    assert {"residual_mm", "views"} <= set(mesh.scalars)
+    assert mesh.colors.std() > 3
+    assert trimesh.Trimesh(mesh.vertices_ras, mesh.faces, process=False).is_watertight
+    extent = np.ptp(mesh.vertices_ras, axis=0)
+    assert (extent > [300, 80, 300]).all()
+    assert (extent < [800, 400, 800]).all()
+    # RAS: the left nipple lies at smaller R than the right one, in front of the coracoids, below the notch.
+    points = read_landmarks(demo_case / "landmarks.mrk.json").points_world
+    assert points["left-nipple"][0] < points["right-nipple"][0]
+    assert points["left-nipple"][1] > points["left-coracoid"][1]
+    assert points["sternal-notch"][2] > points["left-nipple"][2] > points["navel"][2]
+    loaded = trimesh.load(demo_case / "surface.ply", process=False)
+    np.testing.assert_allclose(np.asarray(loaded.vertices), mesh.vertices_ras * [-1, -1, 1], atol=1e-4)
+    residual = mesh.scalars["residual_mm"]
+    assert residual.min() >= 0
+    assert np.median(residual[mesh.scalars["views"] > 3]) < 4
+    # The flat back was filmed by no camera.
+    back = mesh.normals_ras[:, 1] < -0.95
+    assert mesh.scalars["views"][back].mean() < 0.5
+
+
+def test_scale_comes_from_the_marker_with_its_uncertainty(demo_case, sample):
+    report = json.loads((demo_case / "report.json").read_text())
+    assert "printed marker" in report["scale"]["source"]
+    assert 0 < report["scale"]["relative_uncertainty"] < 0.01
+    assert not report["scale"]["approximate"]
+    exact = json.loads((sample / "truth.json").read_text())["nipple_distance_mm"]
+    assert report["distances_mm"]["left-nipple to right-nipple"] == pytest.approx(exact, rel=0.03)
+    assert any("not for diagnosis" in warning for warning in report["warnings"])
+
+
+def test_report_names_no_path_of_the_patient(demo_case, sample):
+    text = (demo_case / "report.json").read_text() + (demo_case / "case.json").read_text()
+    assert str(sample) not in text
+    assert str(demo_case) not in text
+
+
+def test_report_sheet_is_a_picture_with_content(demo_case):
+    sheet = cv2.imread(str(demo_case / "report.png"))
+    assert sheet.shape[0] > 1200
+    assert sheet.shape[1] > 1800
+    green = (sheet[..., 1].astype(int) > 200) & (sheet[..., 0] < 120) & (sheet[..., 2] < 120)
+    assert green.sum() > 500, "the outline is drawn on the frames"
+
+
+def test_running_again_skips_every_stage(demo_case):
+    before = {stage: record["finished"] for stage, record in read_case_file(demo_case)["stages"].items()}
+    finished = run_cli("demo", "-o", demo_case, "--json-progress")
+    assert finished.returncode == 0, finished.stderr
+    events = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert [e["stage"] for e in events if e.get("words") == "unchanged, skipped"] == list(STAGES)
+    assert {stage: r["finished"] for stage, r in read_case_file(demo_case)["stages"].items()} == before
+
+
+def test_inspect(demo_case):
+    finished = run_cli("inspect", demo_case)
+    assert finished.returncode == 0
+    for stage in STAGES:
+        assert stage in finished.stdout
+    assert "30 of 30" in finished.stdout
+
+
+# Changes and scale on the small case -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def case(small_case, tmp_path):
+    """A copy that a test may change."""
+    shutil.copytree(small_case, tmp_path / "case")
+    return tmp_path / "case"
+
+
+def test_approximate_scale_is_called_approximate(small_case):
+    report = json.loads((small_case / "report.json").read_text())
+    assert report["scale"]["approximate"]
+    assert report["scale"]["relative_uncertainty"] > 0.03
+    assert any("approximate" in warning for warning in report["warnings"])
+    assert report["frames"] == {"selected": 16, "registered": 16, "lost": []}
+
+
+def test_a_new_scale_redoes_only_the_surface(small_input, case, sample):
+    arguments = [a for a in small_arguments(small_input) if a != "--approximate-scale"]
+    finished = run_cli(*arguments, "--distance", "left-nipple:right-nipple=205", "--remove-unseen", "-o", case, "--json-progress")
+    assert finished.returncode == 0, finished.stderr
+    events = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert [e["stage"] for e in events if e.get("words") == "unchanged, skipped"] == list(STAGES[:6])
+    points = read_landmarks(case / "landmarks.mrk.json").points_world
+    assert np.linalg.norm(points["left-nipple"] - points["right-nipple"]) == pytest.approx(205, abs=0.01)
+    mesh = read_mesh(case / "surface.ply")
+    assert mesh.scalars["views"].min() >= 1
+    assert 0.01 < json.loads((case / "report.json").read_text())["scale"]["relative_uncertainty"] < 0.05
+
+
+def test_cameras_from_a_colmap_model_folder(small_input, small_case, tmp_path):
+    model = small_case / "cameras" / "colmap" / "model"
+    text = tmp_path / "text"
+    text.mkdir()
+    import pycolmap
+
+    pycolmap.Reconstruction(model).write_text(text)
+    expected = CameraReconstruction.load(small_case / "cameras" / "cameras.json")
+    for folder in (model, text):
+        case = tmp_path / f"case-{folder.name}"
+        finished = run_cli(*small_arguments(small_input, "cameras"), "--cameras", folder, "-o", case)
+        assert finished.returncode == 0, finished.stderr
+        found = CameraReconstruction.load(case / "cameras" / "cameras.json")
+        assert set(found.cameras) == set(expected.cameras)
+        for name, camera in found.cameras.items():
+            np.testing.assert_allclose(camera.rotation, expected.cameras[name].rotation, atol=1e-6)
+            np.testing.assert_allclose(camera.intrinsics, expected.cameras[name].intrinsics, rtol=1e-6)
+
+
+# Bad input -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("distance", "words"),
+    [("left-nipple:right-nipple=0", "0 mm"), ("left-nipple:right-nipple=-210", "-210 mm"),
+     ("left-nipple:right-nipple=2000", "2000 mm"), ("left-nipple:elbow=200", "elbow"), ("210", "form")],
+)  # fmt: skip
+def test_impossible_distances(small_input, tmp_path, distance, words):
+    arguments = [a for a in small_arguments(small_input) if a != "--approximate-scale"]
+    finished = run_cli(*arguments, "--distance", distance, "-o", tmp_path / "case")
+    assert_one_sentence(finished, 6, words)
+    assert not (tmp_path / "case").exists()
+
+
+def test_a_marker_never_seen(small_input, case):
+    arguments = [a for a in small_arguments(small_input) if a != "--approximate-scale"]
+    finished = run_cli(*arguments, "--marker", "DICT_7X7_50:80", "-o", case)
+    assert_one_sentence(finished, 6, "is seen in 0 frames")
+    finished = run_cli(*arguments, "--marker", "DICT_9X9:80", "-o", case)
+    assert_one_sentence(finished, 6, "DICT_9X9")
+
+
+def renamed(row, first, second):
+    """Exchange two words."""
+    return row.replace(first, "?").replace(second, first).replace("?", second)
+
+
+def picks_with(small_input, path, change):
+    rows = small_input[1].read_text().splitlines()
+    path.write_text("\n".join([rows[0], *change(rows[1:])]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "change"),
+    [
+        ("lacks navel", lambda rows: [row for row in rows if not row.startswith("navel")]),
+        ("exchanged", lambda rows: [renamed(row, "left-", "right-") for row in rows]),
+        ("below the navel", lambda rows: [renamed(row, "sternal-notch,", "navel,") for row in rows]),
+        ("outside the image", lambda rows: [*rows, "navel,8,9000,5"]),
+        ("frames 0 to 15", lambda rows: [*rows, "navel,99,10,10"]),
+    ],
+)  # fmt: skip
+def test_bad_landmarks(small_input, case, tmp_path, words, change):
+    picks = picks_with(small_input, tmp_path / "bad.csv", change)
+    arguments = [picks if a == small_input[1] else a for a in small_arguments(small_input)]
+    code = 3 if words.startswith("frames") else 5
+    assert_one_sentence(run_cli(*arguments, "-o", case), code, words)
+
+
+def noise_like(picture):
+    """A picture with features that match nothing."""
+    rng = np.random.default_rng(int(picture.sum()))
+    noise = rng.integers(0, 255, (picture.shape[0] // 6, picture.shape[1] // 6, 3), np.uint8)
+    return cv2.resize(noise, picture.shape[1::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def changed_pictures(small_input, folder, change):
+    """Write the small pictures anew, each as `change(index, picture)` gives it; returns the arguments to use them."""
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for i, path in enumerate(sorted(small_input[0].iterdir())):
+        cv2.imwrite(str(pictures / path.name), change(i, cv2.imread(str(path))))
+    return [pictures if a == small_input[0] else a for a in small_arguments(small_input)]
+
+
+def test_landmark_in_an_unregistered_frame(small_input, tmp_path):
+    rows = [row for row in small_input[1].read_text().splitlines()[1:] if row.split(",")[1] == "8"]
+    assert len(rows) == 6
+    picks = picks_with(small_input, tmp_path / "one.csv", lambda _: rows)
+    arguments = changed_pictures(small_input, tmp_path, lambda i, picture: noise_like(picture) if i == 8 else picture)
+    arguments = [picks if a == small_input[1] else a for a in arguments]
+    finished = run_cli(*arguments, "-o", tmp_path / "case")
+    assert_one_sentence(finished, 5, "could not be placed in space")
+    cameras = CameraReconstruction.load(tmp_path / "case" / "cameras" / "cameras.json")
+    assert cameras.lost == ("008.png",)
+    assert "008.png" in cameras.warnings[0]
+
+
+def test_two_places_are_said_not_hidden(small_input, tmp_path):
+    """The second half shows another patient in another room."""
+    from BreastReconstructionLib.phantom.video import PhantomVideoSettings, write_phantom_video
+
+    settings = PhantomVideoSettings(seed=13, frames=8, width=540, height=960, focal_px=740, sweep_degrees=50)
+    capture = cv2.VideoCapture(str(write_phantom_video(tmp_path / "other", settings)))
+    others = [capture.read()[1] for _ in range(8)]
+    arguments = changed_pictures(small_input, tmp_path, lambda i, picture: others[i - 8] if i >= 8 else picture)
+    finished = run_cli(*arguments, "-o", tmp_path / "case")
+    assert_one_sentence(finished, 4, "separate places", "frames")
+
+
+def test_fewer_than_eight_registered_frames(small_input, tmp_path):
+    arguments = changed_pictures(small_input, tmp_path, lambda i, p: p if 5 <= i <= 10 else noise_like(p))
+    assert_one_sentence(run_cli(*arguments, "-o", tmp_path / "case"), 4, "Only 6 of 16 frames", "at least 8")
+
+
+def test_no_texture(small_input, tmp_path):
+    def smooth(i, picture):
+        x, y = np.meshgrid(np.arange(picture.shape[1]), np.arange(picture.shape[0]))
+        gradient = 128 + 60 * np.sin(x / 300 + i / 5) + 40 * np.cos(y / 400)
+        return np.repeat(gradient[..., None], 3, axis=2).astype(np.uint8)
+
+    arguments = changed_pictures(small_input, tmp_path, smooth)
+    assert_one_sentence(run_cli(*arguments, "-o", tmp_path / "case"), 4, "almost no texture")
+
+
+@pytest.mark.parametrize(("name", "content", "words"), [
+    ("none.mp4", None, "does not exist"), ("empty.mp4", b"", "is empty"), ("letter.mp4", b"Dear doctor, " * 500, "be read"),
+])  # fmt: skip
+def test_bad_videos_at_the_door(small_input, tmp_path, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    finished = run_cli(
+        "reconstruct", tmp_path / name, "--landmarks", small_input[1], "--approximate-scale", "-o", tmp_path / "case"
+    )
+    assert_one_sentence(finished, 3, words)
+
+
+def test_a_case_of_a_newer_version(small_input, case):
+    document = json.loads((case / "case.json").read_text())
+    (case / "case.json").write_text(json.dumps({**document, "format": 99}))
+    assert_one_sentence(run_cli(*small_arguments(small_input), "-o", case), 9, "newer version")
+    assert json.loads((case / "case.json").read_text())["format"] == 99
+
+
+def test_a_damaged_case_file(small_input, case):
+    (case / "case.json").write_text("{")
+    assert_one_sentence(run_cli(*small_arguments(small_input), "-o", case), 9, "damaged")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
+def test_a_read_only_case_folder(tmp_path):
+    """As an ordinary user: root may write anywhere."""
+    folder = tmp_path / "case"
+    folder.mkdir()
+    folder.chmod(0o555)
+    code = (
+        "import os, sys; os.getuid() or os.setuid(65534); sys.path.insert(0, sys.argv[1]);"
+        "from pathlib import Path; from BreastReconstructionLib.case import Case;"
+        "from BreastReconstructionLib.errors import CaseError\n"
+        "try: Case(Path(sys.argv[2]))\n"
+        "except CaseError as error: print(error); sys.exit(error.exit_code)"
+    )
+    for parent in [folder, *folder.parents]:
+        if parent.owner() == folder.owner() and parent != folder and str(parent).startswith("/tmp/pytest"):
+            parent.chmod(0o755)
+    source = tmp_path / "source"
+    shutil.copytree(
+        ROOT / "BreastReconstructionLib", source / "BreastReconstructionLib", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", code, str(source), str(folder)], capture_output=True, text=True, check=False, cwd="/"
+    )
+    assert finished.returncode == 9, finished.stderr
+    assert "cannot be written" in finished.stdout
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+@pytest.mark.parametrize("stage", ["frames", "dense", "surface"])
+def test_a_full_disk_costs_only_the_stage_that_ran(small_input, case, stage):
+    """A limit on file sizes ends a write as a full disk does."""
+    import resource
+
+    forget_from(case, stage)
+    before = sorted(read_case_file(case)["stages"])
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+    finished = run_cli(*small_arguments(small_input), "-o", case, preexec_fn=limit)
+    assert_one_sentence(finished, 9, "is full")
+    assert sorted(read_case_file(case)["stages"]) == before
+    assert not list(case.glob("*.partial"))
+    finished = run_cli(*small_arguments(small_input, stage), "-o", case)
+    assert finished.returncode == 0, finished.stderr
+
+
+# Killed and cancelled --------------------------------------------------------------------------------------------------
+
+
+def forget_from(case, stage):
+    """Bring a finished case to where `stage` is next."""
+    document = json.loads((case / "case.json").read_text())
+    for name in STAGES[STAGES.index(stage) :]:
+        document["stages"].pop(name, None)
+        shutil.rmtree(case / name, ignore_errors=True)
+    (case / "case.json").write_text(json.dumps(document))
+
+
+def start_until(arguments, stage, **options):
+    """Start the command line and return it as soon as `stage` reports that it runs."""
+    command = [sys.executable, "-m", "BreastReconstructionLib", *map(str, arguments), "--json-progress"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    for line in process.stdout:
+        event = json.loads(line)
+        if event.get("stage") == stage and event["words"] != "unchanged, skipped":
+            return process
+    raise AssertionError(f"{stage} never ran: {process.stderr.read()}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+def test_stopped_in_any_stage_and_resumed(small_input, case, stage, how):
+    forget_from(case, stage)
+    earlier = {name: record["finished"] for name, record in read_case_file(case)["stages"].items()}
+    process = start_until([*small_arguments(small_input), "-o", case], stage)
+    time.sleep(0.3)
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=120)
+    if how == signal.SIGINT and process.returncode != 0:  # a short stage may have finished before it heard
+        assert process.returncode == 130, errors
+        assert "Traceback" not in errors
+        assert not (case / "case.lock").exists()
+        assert not list(case.glob("*.partial"))
+    for name, finished in earlier.items():
+        assert read_case_file(case)["stages"][name]["finished"] == finished
+    resumed = run_cli(*small_arguments(small_input, stage), "-o", case)
+    assert resumed.returncode == 0, resumed.stderr
+    stages = read_case_file(case)["stages"]
+    assert stage in stages
+    assert {name: stages[name]["finished"] for name in earlier} == earlier
+
+
+def test_cancel_file(small_input, case, tmp_path):
+    forget_from(case, "cameras")
+    process = start_until([*small_arguments(small_input), "-o", case, "--cancel-file", tmp_path / "stop"], "cameras")
+    (tmp_path / "stop").touch()
+    start = time.monotonic()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert time.monotonic() - start < 60
+    assert sorted(read_case_file(case)["stages"]) == ["frames"]
+
+
+def test_two_jobs_do_not_share_a_case(small_input, case):
+    forget_from(case, "dense")
+    first = start_until([*small_arguments(small_input), "-o", case], "dense")
+    second = run_cli(*small_arguments(small_input), "-o", case)
+    first.kill()
+    first.communicate()
+    assert_one_sentence(second, 9, "Another job")
+    assert (case / "case.lock").exists()  # left by the killed job, taken over by the next
+    assert run_cli(*small_arguments(small_input, "landmarks"), "-o", case).returncode == 0
+    assert not (case / "case.lock").exists()
+
+
+# The command line itself -----------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_exit_code():
+    finished = run_cli("--help")
+    assert finished.returncode == 0
+    for word in ("reconstruct", "demo", "inspect", "phantom", "exit codes", "130", "patient's"):
+        assert word in finished.stdout
+
+
+def test_wrong_command_line_is_exit_code_2():
+    assert run_cli("reconstruct").returncode == 2
+    assert run_cli("reconstruct", "v.mp4", "--landmarks", "l.csv", "-o", "c").returncode == 2  # no scale given
+
+
+def test_loading_the_package_imports_nothing_heavy():
+    heavy = ("torch", "cv2", "pycolmap", "vtkmodules", "trimesh")
+    code = f"import sys, BreastReconstructionLib.cli; print([m for m in {heavy} if m in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
