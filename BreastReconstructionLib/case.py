@@ -66,9 +66,9 @@ class Case:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        if self.folder.exists() and not self.folder.is_dir():
-            raise CaseError(f"{self.folder.name} is a file; give a folder for the case.")
         with disk_errors(self.folder):
+            if self.folder.exists() and not self.folder.is_dir():
+                raise CaseError(f"{self.folder.name} is a file; give a folder for the case.")
             self.folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self.folder, os.W_OK):
                 raise CaseError(f"The case folder {self.folder.name} cannot be written; choose a folder of your own.")

@@ -149,10 +149,12 @@ class Reconstruction:
 
     @cached_property
     def landmark_input(self) -> LandmarkInput:
+        """The landmark file, as given."""
         return read_landmarks(self.settings.landmarks)
 
     @cached_property
     def model(self):
+        """The shape model."""
         from .shape_model.model_file import load_model
 
         return load_model(self.settings.shape_model)
@@ -242,6 +244,7 @@ class Reconstruction:
 
     @cached_property
     def frames(self):
+        """Result of the frames stage."""
         from .video.frames import Frames
 
         return Frames.load(self.case.path("frames", "frames.json"))
@@ -278,6 +281,7 @@ class Reconstruction:
 
     @cached_property
     def cameras(self):
+        """Result of the cameras stage."""
         from .sfm.reconstruction import CameraReconstruction
 
         return CameraReconstruction.load(self.case.path("cameras", "cameras.json"))
@@ -296,6 +300,7 @@ class Reconstruction:
 
     @cached_property
     def dense(self):
+        """Result of the dense stage."""
         from .sfm.dense import DenseCloud
 
         return DenseCloud.load(self.case.path("dense", "dense.npz"))
@@ -309,6 +314,7 @@ class Reconstruction:
 
     @cached_property
     def landmarks(self):
+        """Result of the landmarks stage."""
         from .landmarks.locate import Landmarks
 
         return Landmarks.load(self.case.path("landmarks", "landmarks.json"))
@@ -326,6 +332,7 @@ class Reconstruction:
 
     @cached_property
     def align(self):
+        """Result of the align stage."""
         from .shape_model.align import AlignedCloud
 
         return AlignedCloud.load(self.case.path("align", "aligned.npz"))
@@ -339,6 +346,7 @@ class Reconstruction:
 
     @cached_property
     def fit(self):
+        """Result of the fit stage."""
         from .shape_model.fit import ShapeFit
 
         return ShapeFit.load(self.case.path("fit", "fit.npz"))
@@ -409,6 +417,7 @@ class Reconstruction:
 
     @cached_property
     def surface(self):
+        """Result of the surface stage: the mesh in patient space."""
         from .surface.mesh_file import read_mesh
 
         return read_mesh(self.case.path("surface", "surface.ply"))

@@ -50,6 +50,7 @@ class Progress:
     token: CancellationToken = field(default_factory=CancellationToken)
 
     def __call__(self, fraction: float, words: str = "") -> None:
+        """Report, or raise Cancelled if somebody asked to stop."""
         self.token.raise_if_cancelled()
         self.report(min(max(fraction, 0.0), 1.0), words)
 

@@ -92,7 +92,7 @@ def _load(path: Path) -> dict:
     if not path.is_file():
         raise CameraError(f"The predictions file {path.name} does not exist; check the path.")
     # Plain arrays are data, not code; the official file keeps depth maps as such.
-    arrays = [np.ndarray, np.dtype, np._core.multiarray._reconstruct, *(type(np.dtype(t)) for t in "fdiluB?")]
+    arrays = [np.ndarray, np.dtype, np._core.multiarray._reconstruct, *(type(np.dtype(t)) for t in "fdilqB?")]
     try:
         with torch.serialization.safe_globals(arrays):
             values = torch.load(path, map_location="cpu", weights_only=True)

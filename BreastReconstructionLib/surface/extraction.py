@@ -63,9 +63,7 @@ def extract_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int 
     for dx, dy, dz in np.ndindex(2, 2, 2):
         mask[1:, 1:, 1:] &= known[dx : cells + dx, dy : cells + dy, dz : cells + dz]
     volume[~known] = 1.0
-    vertices, faces, normals, _ = marching_cubes(
-        volume, 0.0, spacing=(2.0 / cells,) * 3, mask=mask, gradient_direction="ascent"
-    )
+    vertices, faces, normals, _ = marching_cubes(volume, 0.0, spacing=(2.0 / cells,) * 3, mask=mask, gradient_direction="ascent")
     return ZeroLevel(vertices.astype(float) + BOX[0], faces.astype(np.int64), normals.astype(float), evaluated)
 
 

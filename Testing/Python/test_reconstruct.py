@@ -6,7 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -22,7 +24,7 @@ from BreastReconstructionLib.pipeline import STAGES
 from BreastReconstructionLib.sfm.dense import DenseCloud
 from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction
 from BreastReconstructionLib.surface.mesh_file import read_mesh
-from Testing.conftest import ROOT, assert_one_sentence, run_cli, small_arguments
+from Testing.conftest import assert_one_sentence, run_cli, small_arguments
 
 # The demo --------------------------------------------------------------------------------------------------------------
 
@@ -323,31 +325,24 @@ def test_a_damaged_case_file(small_input, case):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
-def test_a_read_only_case_folder(tmp_path):
-    """As an ordinary user: root may write anywhere."""
-    folder = tmp_path / "case"
-    folder.mkdir()
-    folder.chmod(0o555)
+def test_a_read_only_case_folder():
+    """As an ordinary user: root may write anywhere. The library is imported before the rights are given up."""
     code = (
-        "import os, sys; os.getuid() or os.setuid(65534); sys.path.insert(0, sys.argv[1]);"
-        "from pathlib import Path; from BreastReconstructionLib.case import Case;"
-        "from BreastReconstructionLib.errors import CaseError\n"
-        "try: Case(Path(sys.argv[2]))\n"
+        "import os, sys; from pathlib import Path; from BreastReconstructionLib.cli import main; import tqdm\n"
+        "from BreastReconstructionLib.case import Case; from BreastReconstructionLib.errors import CaseError\n"
+        "os.getuid() or os.setuid(65534)\n"
+        "try: Case(Path(sys.argv[1]))\n"
         "except CaseError as error: print(error); sys.exit(error.exit_code)"
     )
-    for parent in [folder, *folder.parents]:
-        if parent.owner() == folder.owner() and parent != folder and str(parent).startswith("/tmp/pytest"):
-            parent.chmod(0o755)
-    source = tmp_path / "source"
-    shutil.copytree(
-        ROOT / "BreastReconstructionLib", source / "BreastReconstructionLib", ignore=shutil.ignore_patterns("__pycache__")
-    )
-    finished = subprocess.run(
-        [sys.executable, "-c", code, str(source), str(folder)], capture_output=True, text=True, check=False, cwd="/"
-    )
-    assert finished.returncode == 9, finished.stderr
-    assert "cannot be written" in finished.stdout
-    assert list(folder.iterdir()) == []
+    with tempfile.TemporaryDirectory() as parent:
+        os.chmod(parent, 0o755)
+        folder = Path(parent) / "case"
+        folder.mkdir(mode=0o555)
+        for target in (folder, folder / "inner"):
+            finished = subprocess.run([sys.executable, "-c", code, target], capture_output=True, text=True, check=False)
+            assert finished.returncode == 9, finished.stderr
+            assert "cannot be written" in finished.stdout
+        assert list(folder.iterdir()) == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
