@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import maximum_filter
 
 from ..geometry import Camera
 
@@ -45,8 +46,10 @@ def render_view(
     row = (height / 2 - local[:, 2] / per_pixel).astype(int)
     facing = normals_ras @ toward
     kept = (facing > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    depth = local @ toward
+    kept &= _is_nearest(column // 4, row // 4, depth, kept, (height // 4 + 1, width // 4 + 1))
     shade = 0.35 + 0.65 * np.clip(normals_ras @ (toward * 0.75 + np.array([0, 0, 0.45])), 0, 1)
-    order = np.argsort((local @ toward)[kept])  # the nearest is written last
+    order = np.argsort(depth[kept])  # the nearest is written last
     index = np.flatnonzero(kept)[order]
     picture = np.full((height, width, 3), 255, np.uint8)
     filled = np.zeros((height, width), np.uint8)
@@ -56,6 +59,18 @@ def render_view(
     closed = cv2.morphologyEx(filled, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     holes = ((closed > 0) & (filled == 0)).astype(np.uint8)
     return cv2.inpaint(picture, holes, 3, cv2.INPAINT_TELEA)
+
+
+def _is_nearest(
+    column: np.ndarray, row: np.ndarray, depth: np.ndarray, kept: np.ndarray, shape: tuple[int, int], tolerance_mm: float = 20.0
+) -> np.ndarray:
+    """Tell which points are not clearly behind others in the same or a neighbouring cell; `depth` grows toward the viewer."""
+    nearest = np.full(shape, -np.inf)
+    np.maximum.at(nearest, (row[kept], column[kept]), depth[kept])
+    nearest = maximum_filter(nearest, 3)
+    inside = np.zeros(len(depth), bool)
+    inside[kept] = depth[kept] > nearest[row[kept], column[kept]] - tolerance_mm
+    return inside
 
 
 def outline(camera: Camera, vertices: np.ndarray) -> list[np.ndarray]:
