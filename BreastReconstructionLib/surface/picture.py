@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import maximum_filter
 
 from ..geometry import Camera
 
@@ -32,8 +31,6 @@ def render_view(
     Returns:
         (H, W, 3) uint8 RGB on white.
     """
-    import cv2
-
     angle = np.radians(azimuth_degrees)
     toward = np.array([-np.sin(angle), np.cos(angle), 0.0])
     right = np.array([-np.cos(angle), -np.sin(angle), 0.0])
@@ -47,30 +44,16 @@ def render_view(
     facing = normals_ras @ toward
     kept = (facing > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     depth = local @ toward
-    kept &= _is_nearest(column // 4, row // 4, depth, kept, (height // 4 + 1, width // 4 + 1))
     shade = 0.35 + 0.65 * np.clip(normals_ras @ (toward * 0.75 + np.array([0, 0, 0.45])), 0, 1)
-    order = np.argsort(depth[kept])  # the nearest is written last
-    index = np.flatnonzero(kept)[order]
+    index = np.flatnonzero(kept)
+    index = index[np.argsort(depth[index])]  # the nearest is written last
+    # Each vertex fills three by three pixels, so that nothing behind shows between vertices.
+    offsets = np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(-1, 2)
     picture = np.full((height, width, 3), 255, np.uint8)
-    filled = np.zeros((height, width), np.uint8)
-    picture[row[index], column[index]] = np.clip(colors[index] * shade[index, None], 0, 255)
-    filled[row[index], column[index]] = 255
-    # Single empty pixels between vertices take the median of their neighbours.
-    closed = cv2.morphologyEx(filled, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    holes = ((closed > 0) & (filled == 0)).astype(np.uint8)
-    return cv2.inpaint(picture, holes, 3, cv2.INPAINT_TELEA)
-
-
-def _is_nearest(
-    column: np.ndarray, row: np.ndarray, depth: np.ndarray, kept: np.ndarray, shape: tuple[int, int], tolerance_mm: float = 20.0
-) -> np.ndarray:
-    """Tell which points are not clearly behind others in the same or a neighbouring cell; `depth` grows toward the viewer."""
-    nearest = np.full(shape, -np.inf)
-    np.maximum.at(nearest, (row[kept], column[kept]), depth[kept])
-    nearest = maximum_filter(nearest, 3)
-    inside = np.zeros(len(depth), bool)
-    inside[kept] = depth[kept] > nearest[row[kept], column[kept]] - tolerance_mm
-    return inside
+    rows = np.clip(row[index, None] + offsets[:, 0], 0, height - 1)
+    columns = np.clip(column[index, None] + offsets[:, 1], 0, width - 1)
+    picture[rows, columns] = np.clip(colors[index] * shade[index, None], 0, 255)[:, None]
+    return picture
 
 
 def outline(camera: Camera, vertices: np.ndarray) -> list[np.ndarray]:
