@@ -144,6 +144,12 @@ class Reconstruction:
             from .video.markers import aruco_dictionary
 
             aruco_dictionary(self.settings.scale.dictionary)
+        if self.settings.shape_model is not None:
+            self.model  # noqa: B018
+        if self.settings.truth is not None:
+            from .measurement.accuracy import read_truth
+
+            read_truth(self.settings.truth)
 
     # Inputs ---------------------------------------------------------------------------------------------------------
 

@@ -312,6 +312,21 @@ def test_bad_videos_at_the_door(small_input, tmp_path, name, content, words):
     assert_one_sentence(finished, 3, words)
 
 
+@pytest.mark.parametrize(
+    ("option", "name", "code", "words"),
+    [
+        ("--model", "none.safetensors", 7, "both its"),
+        ("--model", "lirbsm_576.pth", 7, "model import"),
+        ("--truth", "nowhere", 9, "truth.json"),
+        ("--cameras", "nowhere", 4, "does not exist"),
+    ],
+)
+def test_missing_inputs_are_noticed_before_the_long_run(small_input, tmp_path, option, name, code, words):
+    finished = run_cli(*small_arguments(small_input), option, tmp_path / name, "-o", tmp_path / "case")
+    assert_one_sentence(finished, code, words)
+    assert "cameras" not in read_case_file(tmp_path / "case")["stages"]
+
+
 def test_a_case_of_a_newer_version(small_input, case):
     document = json.loads((case / "case.json").read_text())
     (case / "case.json").write_text(json.dumps({**document, "format": 99}))
