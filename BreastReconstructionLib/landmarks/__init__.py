@@ -1,1 +1,1 @@
-""""""
+"""The six landmarks: names, files, and their places in world."""

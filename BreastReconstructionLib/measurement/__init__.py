@@ -1,1 +1,1 @@
-""""""
+"""Distances, metric scale, accuracy against a known truth."""

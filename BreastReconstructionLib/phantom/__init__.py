@@ -1,1 +1,1 @@
-""""""
+"""Synthetic patients with exact ground truth."""

@@ -1,1 +1,1 @@
-""""""
+"""Cameras and points: COLMAP, VGGSfM, imported reconstructions, dense flow."""

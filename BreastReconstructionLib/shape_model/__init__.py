@@ -1,1 +1,1 @@
-""""""
+"""The neural shape model: network, files, evaluation, alignment, fit, training."""

@@ -1,1 +1,1 @@
-""""""
+"""Frames from a video, and the printed marker in them."""
