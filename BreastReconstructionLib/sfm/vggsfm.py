@@ -58,7 +58,7 @@ def reconstruct_with_vggsfm(
     for name in names:
         shutil.copyfile(image_folder / name, work_folder / "images" / name)
     predictions = work_folder / "vggsfm_predictions.pt"
-    # -P and an own working folder: nothing of this package is importable there by accident.
+    # An own session, so that the process and all its children can be ended together.
     process = subprocess.Popen(
         [str(python), str(RUNNER), str(checkout.resolve()), str(work_folder.resolve()), str(predictions.resolve())],
         stdout=subprocess.PIPE,
