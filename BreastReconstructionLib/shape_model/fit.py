@@ -42,8 +42,8 @@ class FitSettings:
     landmark_noise: float = 0.008
     similarity_noise: tuple[float, float, float] = (0.02, 0.01, 0.015)
     regularisation: float = 1.0
-    largest_iterations: int = 12
-    smallest_step: float = 5e-5
+    largest_iterations: int = 30
+    smallest_step: float = 1e-4
     seed: int = 0
 
 
