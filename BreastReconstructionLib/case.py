@@ -86,8 +86,13 @@ class Case:
         """Return the path of a stage's file."""
         return self.folder / stage / name if name else self.folder / stage
 
-    def run_stage(self, stage: str, key: str, settings: dict, work: Callable[[Path], None]) -> None:
-        """Let `work` fill an empty folder, then put it in place of the stage's old one and record it."""
+    def run_stage(
+        self, stage: str, key: str, settings: dict, work: Callable[[Path], None], dependents: tuple[str, ...] = ()
+    ) -> None:
+        """Let `work` fill an empty folder, then put it in place of the stage's old one and record it.
+
+        With the old files go the records of `dependents`: what was made from those files is out of date.
+        """
         partial = self.folder / f"{stage}.partial"
         started = time.time()
         with disk_errors(self.folder):
@@ -98,7 +103,8 @@ class Case:
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
-            self.forget(stage)
+            for name in (*reversed(dependents), stage):
+                self.forget(name)
             final = self.folder / stage
             shutil.rmtree(final, ignore_errors=True)
             os.replace(partial, final)

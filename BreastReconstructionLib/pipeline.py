@@ -230,7 +230,8 @@ class Reconstruction:
         progress = Progress(lambda fraction, words: self._tell(stage, fraction, words), self._progress.token)
         progress(0.0, "starts")
         work = getattr(self, f"_run_{stage}")
-        self.case.run_stage(stage, key, self._stage_settings(stage), lambda folder: work(folder, progress))
+        dependents = STAGES[STAGES.index(stage) + 1 :]
+        self.case.run_stage(stage, key, self._stage_settings(stage), lambda folder: work(folder, progress), dependents)
         if stage == "report":
             self._publish()
         self._tell(stage, 1.0, "done")

@@ -174,6 +174,14 @@ def test_a_new_scale_redoes_only_the_surface(small_input, case, sample):
     assert 0.01 < json.loads((case / "report.json").read_text())["scale"]["relative_uncertainty"] < 0.05
 
 
+def test_a_lost_stage_is_redone_with_all_that_was_made_from_it(small_input, case):
+    shutil.rmtree(case / "align")
+    finished = run_cli(*small_arguments(small_input), "-o", case, "--json-progress")
+    assert finished.returncode == 0, finished.stderr
+    events = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert [e["stage"] for e in events if e.get("words") == "unchanged, skipped"] == list(STAGES[:4])
+
+
 def test_cameras_from_a_colmap_model_folder(small_input, small_case, tmp_path):
     model = small_case / "cameras" / "colmap" / "model"
     text = tmp_path / "text"
