@@ -46,6 +46,9 @@ def read_truth(folder: Path) -> Truth:
     Raises:
         CaseError: a file is missing or damaged.
     """
+    incomplete = f"{folder.name} holds no complete phantom truth (torso.ply, truth.json, landmarks.mrk.json)."
+    if not all((folder / name).is_file() for name in ("torso.ply", "truth.json", "landmarks.mrk.json")):
+        raise CaseError(incomplete)
     try:
         mesh = read_mesh(folder / "torso.ply")
         document = json.loads((folder / "truth.json").read_text())
@@ -60,7 +63,7 @@ def read_truth(folder: Path) -> Truth:
             for values in document["cameras"]
         }
     except (OSError, ValueError, KeyError) as error:
-        raise CaseError(f"{folder.name} holds no complete phantom truth (torso.ply, truth.json, landmarks.mrk.json).") from error
+        raise CaseError(incomplete) from error
     points = read_landmarks(folder / "landmarks.mrk.json").points_world
     landmarks = np.array([points[name] for name in LANDMARK_NAMES])
     return Truth(mesh.vertices_ras, mesh.faces, mesh.scalars["skin"] > 0.5, landmarks, cameras)
