@@ -12,8 +12,8 @@ from .model_file import ShapeModel
 from .network import FoldedShape
 
 # A member whose blend weight is below this is skipped at a point. Members differ by less than 1 unit in the cube, so the
-# error stays below 6 * 1e-5 units, 0.02 mm.
-NEGLIGIBLE_WEIGHT = 1e-5
+# error stays below 6 * 1e-6 units, 0.002 mm.
+NEGLIGIBLE_WEIGHT = 1e-6
 CHUNK = 16_384
 
 
