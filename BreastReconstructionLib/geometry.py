@@ -185,3 +185,13 @@ def triangulate(cameras: list[Camera], pixels: np.ndarray) -> np.ndarray:
         rows += [x * extrinsics[2] - extrinsics[0], y * extrinsics[2] - extrinsics[1]]
     homogeneous = np.linalg.svd(np.array(rows))[2][-1]
     return homogeneous[:3] / homogeneous[3]
+
+
+def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Area-weighted unit vertex normals, (N, 3)."""
+    corners = points[faces]
+    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros_like(points)
+    for i in range(3):
+        np.add.at(normals, faces[:, i], face_normals)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..errors import CaseError
-from ..geometry import Camera, fit_similarity
+from ..geometry import Camera, fit_similarity, vertex_normals
 from ..landmarks.files import read_landmarks
 from ..landmarks.names import LANDMARK_NAMES
 from ..surface.appearance import visible_vertices
@@ -104,12 +104,7 @@ def score(surface: TriangleMesh, landmarks_ras: np.ndarray, truth: Truth, video_
 
 
 def _scored_vertices(truth: Truth, video_frames: tuple[int, ...]) -> np.ndarray:
-    corners = truth.vertices_ras[truth.faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(truth.vertices_ras)
-    for i in range(3):
-        np.add.at(normals, truth.faces[:, i], face_normals)
-    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+    normals = vertex_normals(truth.vertices_ras, truth.faces)
     views = np.zeros(len(normals), int)
     for frame in video_frames:
         views += visible_vertices(truth.cameras[frame], truth.vertices_ras, normals)[0]

@@ -49,16 +49,6 @@ def texture(picture: np.ndarray) -> vtkTexture:
     return result
 
 
-def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit vertex normals, (N, 3)."""
-    corners = points[faces]
-    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(points)
-    for i in range(3):
-        np.add.at(normals, faces[:, i], face_normals)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
-
-
 class SceneRenderer:
     """An off-screen window that holds actors and answers pictures; close it when done."""
 

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 
 from ..errors import DependencyError
-from ..geometry import Camera
+from ..geometry import Camera, vertex_normals
 from ..landmarks.files import write_landmarks_mrk_json, write_video_picks
 from ..landmarks.names import LANDMARK_NAMES
 from ..surface.mesh_file import TriangleMesh, write_ply
 from .basis import load_torso_basis
-from .rendering import SceneRenderer, distort_picture, polydata, vertex_normals
+from .rendering import SceneRenderer, distort_picture, polydata
 from .texture import cloth_texture, floor_texture, marker_card, skin_texture, wall_texture
 from .torso import Torso, sample_torso
 
