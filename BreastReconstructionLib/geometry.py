@@ -195,3 +195,16 @@ def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     for i in range(3):
         np.add.at(normals, faces[:, i], face_normals)
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def sample_picture(picture: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Return bilinear samples, (N,) or (N, C), of an (H, W) or (H, W, C) picture at (N, 2) pixels; the first pixel's centre is 0."""
+    import cv2
+
+    # cv2.remap takes pictures of at most 32767 columns, so the list is folded into rows.
+    columns = 4096
+    padded = np.zeros((-(-max(len(pixels), 1) // columns) * columns, 2), np.float32)
+    padded[: len(pixels)] = pixels
+    maps = padded.reshape(-1, columns, 2)
+    sampled = cv2.remap(picture, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR)
+    return sampled.reshape(-1, *picture.shape[2:])[: len(pixels)]

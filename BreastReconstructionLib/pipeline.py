@@ -408,10 +408,9 @@ class Reconstruction:
         cells = self.settings.detail_cells
         level = extract_zero_level(lambda points: signed_distances(shape, points), cells)
         progress(0.3, "vertices onto the zero level")
-        level = project_to_zero_level(level, lambda points: distances_and_gradients(shape, points), cells)
+        vertices_model, normals_model = project_to_zero_level(level, lambda points: distances_and_gradients(shape, points))
         fit_to_patient = model_to_patient(scale.mm_per_world / self._world_to_fit().scale)
-        vertices = fit_to_patient.apply(level.vertices_model)
-        normals = fit_to_patient.apply_directions(level.normals_model)
+        vertices, normals = fit_to_patient.apply(vertices_model), fit_to_patient.apply_directions(normals_model)
         cameras = {name: camera.moved(world_to_patient) for name, camera in self.cameras.cameras.items()}
         seen = see_vertices(vertices, normals, cameras, self.frames.read, progress.part(0.5, 0.95))
         points = world_to_patient.apply(self.dense.points_world.astype(float))

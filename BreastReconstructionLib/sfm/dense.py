@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from ..errors import CameraError
-from ..geometry import Camera
+from ..geometry import Camera, sample_picture
 from ..progress import Progress
 
+# Flow is computed to the nearest frames, and followed through them to farther ones: depth noise falls with the angle.
 NEIGHBOURS = (-2, -1, 1, 2)
+CHAINS = {-4: -2, -3: -2, 3: 2, 4: 2}
 FORWARD_BACKWARD_PX = 0.5
 REPROJECTION_PX = 1.5
 FEWEST_VIEWS = 3
@@ -33,14 +35,14 @@ class DenseCloud:
         points_world: (N, 3).
         normals_world: (N, 3) unit, toward the cameras.
         colors: (N, 3) uint8 RGB.
-        spread_world: (N,) root mean square distance of the voxel's points to their mean.
+        covariance_world: (N, 3, 3) of each point, world units squared: long along the rays, short across them.
         counts: (N,) triangulated points in the voxel.
     """
 
     points_world: np.ndarray
     normals_world: np.ndarray
     colors: np.ndarray
-    spread_world: np.ndarray
+    covariance_world: np.ndarray
     counts: np.ndarray
 
     def save(self, path: Path) -> None:
@@ -56,11 +58,79 @@ class DenseCloud:
 
 @dataclass(frozen=True)
 class _Track:
-    """Flow from a reference frame to one neighbour: (P, 2) pixels and which are trusted."""
+    """Flow from a reference frame to one other: (P, 2) pixels and which are trusted."""
 
     camera: Camera
     pixels: np.ndarray
     trusted: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Points:
+    """Triangulated points of one reference frame.
+
+    Attributes:
+        positions: (K, 3) world.
+        pixels: (K, 2) in the reference frame.
+        information: (K, 3, 3) inverse covariance for an error of 1 in the plane z = 1 of a camera.
+        squared_error: sum of squared reprojection errors on that plane.
+        freedoms: measured coordinates less the fitted ones.
+    """
+
+    positions: np.ndarray
+    pixels: np.ndarray
+    information: np.ndarray
+    squared_error: float
+    freedoms: int
+
+
+class _Voxels:
+    """Sums a voxel, so that memory does not grow with the number of frames."""
+
+    def __init__(self, center: np.ndarray, radius: float, voxel: float):
+        self._low, self._voxel = center - radius, voxel
+        self._cells = int(np.ceil(2 * radius / voxel)) + 1
+        self._keys = np.empty(0, np.int64)
+        self._sums = np.empty((0, 16))  # information (9), information times position (3), count, colour (3)
+        self.squared_error, self.freedoms, self.points = 0.0, 0, 0
+
+    def add(self, points: _Points, colors: np.ndarray) -> None:
+        """Add the points of one reference frame; what errs alike within a frame counts as one measurement."""
+        local = points.positions - self._low
+        cell = np.floor(local / self._voxel).astype(np.int64)
+        key = (cell[:, 0] * self._cells + cell[:, 1]) * self._cells + cell[:, 2]
+        keys, index, counts = np.unique(key, return_inverse=True, return_counts=True)
+        moment = np.einsum("nij,nj->ni", points.information, local)
+        mean = _sum_rows(index, len(keys), np.column_stack([points.information.reshape(-1, 9), moment])) / counts[:, None]
+        frame = np.column_stack([mean, counts, _sum_rows(index, len(keys), colors.astype(float))])
+        self._keys, where = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
+        self._sums = _sum_rows(where, len(self._keys), np.concatenate([self._sums, frame]))
+        self.squared_error += points.squared_error
+        self.freedoms += points.freedoms
+        self.points += len(local)
+
+    def cloud(self, cameras: list[Camera]) -> DenseCloud:
+        """One point a voxel: the mean of its points, weighted by their information."""
+        sums = self._sums[self._sums[:, 12] >= FEWEST_POINTS_A_VOXEL]
+        if len(sums) < 2000:
+            raise CameraError(
+                f"Only {len(sums)} places of the patient were measured reliably; film more slowly and in brighter light."
+            )
+        information, counts = sums[:, :9].reshape(-1, 3, 3), sums[:, 12]
+        inverse = np.linalg.inv(information)
+        centers = np.einsum("nij,nj->ni", inverse, sums[:, 9:12]) + self._low
+        covariance = inverse * (self.squared_error / max(self.freedoms, 1))
+        return DenseCloud(
+            points_world=centers.astype(np.float32),
+            normals_world=_normals(centers, cameras).astype(np.float32),
+            colors=np.clip(sums[:, -3:] / counts[:, None], 0, 255).astype(np.uint8),
+            covariance_world=covariance.astype(np.float32),
+            counts=counts.astype(np.int32),
+        )
+
+
+def _sum_rows(index: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:
+    return np.stack([np.bincount(index, column, count) for column in values.T], axis=1)
 
 
 def subject_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
@@ -82,9 +152,9 @@ def subject_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
 def densify(cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray], progress: Progress) -> DenseCloud:
     """Triangulate dense points on the subject.
 
-    Optical flow (DIS, on CLAHE-equalised grey) to the frames i±1 and i±2, checked forward and backward, triangulated by
-    linear least squares over undistorted rays, kept if seen in at least 3 views, at least 3 degrees apart, within
-    1.5 px; then averaged in voxels that hold at least 3 points.
+    Optical flow (DIS, on CLAHE-equalised grey) to the frames i±1 and i±2, followed to i±3 and i±4, checked forward and
+    backward, triangulated by linear least squares over undistorted rays, kept if seen in at least 3 views, at least 3
+    degrees apart, within 1.5 px; then averaged in voxels that hold at least 3 points.
 
     Args:
         cameras: name -> Camera; neighbours are neighbours in the order of names.
@@ -96,39 +166,44 @@ def densify(cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray
     """
     names = sorted(cameras)
     center, distance = subject_sphere(list(cameras.values()))
+    radius = SUBJECT_SHARE * distance
+    voxels = _Voxels(center, radius, distance * VOXEL_SHARE)
+    reach = max(CHAINS)
     pictures: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     flows: dict[tuple[int, int], np.ndarray] = {}
-    points, colors = [], []
     for i in range(len(names)):
-        near = [i + step for step in NEIGHBOURS if 0 <= i + step < len(names)]
-        for j in [i, *near]:
+        for j in range(max(i - reach, 0), min(i + reach + 1, len(names))):
             if j not in pictures:
                 pictures[j] = _prepare(read_picture(names[j]))
-        for j in near:
-            for pair in ((i, j), (j, i)):
-                if pair not in flows:
-                    flows[pair] = _flow(pictures[pair[0]][0], pictures[pair[1]][0])
+        for pair in _pairs(i, reach, len(names)):
+            if pair not in flows:
+                flows[pair] = _flow(pictures[pair[0]][0], pictures[pair[1]][0])
+        grid = _grid(cameras[names[i]], center, radius)
+        found = _triangulate_tracks(cameras[names[i]], grid, _tracks(i, [cameras[name] for name in names], grid, flows))
+        inside = np.linalg.norm(found.positions - center, axis=1) < radius
+        found = replace(
+            found, positions=found.positions[inside], pixels=found.pixels[inside], information=found.information[inside]
+        )
+        column, row = found.pixels.astype(int).T
+        voxels.add(found, pictures[i][1][row, column])
         # What lies behind is no longer needed: memory does not grow with the number of frames.
-        for j in [j for j in pictures if j < i - 1]:
+        for j in [j for j in pictures if j <= i - reach]:
             del pictures[j]
-        grid = _grid(cameras[names[i]], center, SUBJECT_SHARE * distance)
-        tracks = [_track(cameras[names[j]], grid, flows[i, j], flows[j, i]) for j in near]
-        for pair in [pair for pair in flows if min(pair) < i]:
-            if max(pair) <= i:
-                del flows[pair]
-        found, pixels = _triangulate_tracks(cameras[names[i]], grid, tracks)
-        inside = np.linalg.norm(found - center, axis=1) < SUBJECT_SHARE * distance
-        points.append(found[inside].astype(np.float32))
-        column, row = pixels[inside].astype(int).T
-        colors.append(pictures[i][1][row, column])
+        for pair in [pair for pair in flows if min(pair) <= i - reach]:
+            del flows[pair]
         progress((i + 1) / len(names), f"dense points from frame {i + 1} of {len(names)}")
-    all_points, all_colors = np.concatenate(points).astype(float), np.concatenate(colors)
-    if len(all_points) < 5000:
+    if voxels.points < 5000:
         raise CameraError(
-            f"Only {len(all_points)} points of the patient could be measured; film in bright, even light, without zoom, "
+            f"Only {voxels.points} points of the patient could be measured; film in bright, even light, without zoom, "
             "so that the skin shows its texture."
         )
-    return _average_voxels(all_points, all_colors, distance * VOXEL_SHARE, list(cameras.values()))
+    return voxels.cloud(list(cameras.values()))
+
+
+def _pairs(i: int, reach: int, count: int) -> list[tuple[int, int]]:
+    """Pairs of frames whose flow frame i needs, both ways."""
+    window = range(max(i - reach, 0), min(i + reach + 1, count))
+    return [(a, b) for a in window for b in window if b - a in NEIGHBOURS]
 
 
 def _prepare(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -156,90 +231,79 @@ def _grid(camera: Camera, center: np.ndarray, radius: float) -> np.ndarray:
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
-def _track(camera: Camera, grid: np.ndarray, forward: np.ndarray, backward: np.ndarray) -> _Track:
-    import cv2
+def _tracks(i: int, cameras: list[Camera], grid: np.ndarray, flows: dict[tuple[int, int], np.ndarray]) -> list[_Track]:
+    """Where the grid's pixels of frame i went in its neighbours, direct or through another frame."""
+    start = _Track(cameras[i], grid.astype(np.float32), np.ones(len(grid), bool))
+    direct = {
+        step: _follow(start, cameras[i + step], flows[i, i + step], flows[i + step, i])
+        for step in NEIGHBOURS
+        if 0 <= i + step < len(cameras)
+    }
+    chained = [
+        _follow(direct[via], cameras[i + step], flows[i + via, i + step], flows[i + step, i + via])
+        for step, via in CHAINS.items()
+        if 0 <= i + step < len(cameras)
+    ]
+    return [*direct.values(), *chained]
 
-    step = forward[grid[:, 1], grid[:, 0]]
-    target = grid + step
+
+def _follow(track: _Track, camera: Camera, forward: np.ndarray, backward: np.ndarray) -> _Track:
+    """Follow pixels one flow farther, and back: they must return to within half a pixel."""
+    step = sample_picture(forward, track.pixels)
+    target = track.pixels + step
     height, width = backward.shape[:2]
     inside = ((target >= 1) & (target <= [width - 2, height - 2])).all(axis=1)
-    # cv2.remap takes pictures of at most 32767 columns, so the list is folded into rows.
-    columns = 4096
-    padded = np.zeros((-(-len(target) // columns) * columns, 2), np.float32)
-    padded[: len(target)] = target
-    maps = padded.reshape(-1, columns, 2)
-    back = cv2.remap(backward, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR).reshape(-1, 2)[: len(target)]
-    trusted = inside & (np.linalg.norm(step + back, axis=1) < FORWARD_BACKWARD_PX)
-    return _Track(camera, target + 0.5, trusted)
+    back = sample_picture(backward, target)
+    returned = np.linalg.norm(step + back, axis=1) < FORWARD_BACKWARD_PX
+    return _Track(camera, target, track.trusted & inside & returned)
 
 
-def _triangulate_tracks(camera: Camera, grid: np.ndarray, tracks: list[_Track]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the accepted (K, 3) points in world and their (K, 2) reference pixels."""
+def _triangulate_tracks(camera: Camera, grid: np.ndarray, tracks: list[_Track]) -> _Points:
+    """Triangulate the grid's pixels that are seen often enough, and keep what all their views confirm."""
     views = 1 + sum(track.trusted.astype(int) for track in tracks)
     candidates = np.flatnonzero(views >= FEWEST_VIEWS)
     if len(candidates) == 0:
-        return np.empty((0, 3)), np.empty((0, 2))
-    everywhere = _Track(camera, grid + 0.5, np.ones(len(grid), bool))
-    used = [_Track(t.camera, t.pixels[candidates], t.trusted[candidates]) for t in [everywhere, *tracks]]
+        return _Points(np.empty((0, 3)), np.empty((0, 2)), np.empty((0, 3, 3)), 0.0, 0)
+    everywhere = _Track(camera, grid, np.ones(len(grid), bool))
+    # COLMAP's pixel centres lie at halves.
+    used = [_Track(t.camera, t.pixels[candidates] + 0.5, t.trusted[candidates]) for t in [everywhere, *tracks]]
 
-    rows = []
+    rows, observed = [], []
     for track in used:
         normalized = track.camera.normalized(track.pixels)
         extrinsics = np.column_stack([track.camera.rotation, track.camera.translation])
         rows.append(normalized[:, :, None] * extrinsics[2] - extrinsics[:2])
+        observed.append(normalized)
     weights = [track.trusted.astype(float) for track in used]
     for _ in range(2):  # the second round divides by depth, which makes the algebraic error one in pixels
-        normal, right = np.zeros((len(candidates), 3, 3)), np.zeros((len(candidates), 3))
+        information, right = np.zeros((len(candidates), 3, 3)), np.zeros((len(candidates), 3))
         for row, weight in zip(rows, weights, strict=True):
             weighted = row * weight[:, None, None]
-            normal += np.einsum("nri,nrj->nij", weighted[..., :3], row[..., :3])
+            information += np.einsum("nri,nrj->nij", weighted[..., :3], row[..., :3])
             right -= np.einsum("nri,nr->ni", weighted[..., :3], row[..., 3])
-        determinant = np.linalg.det(normal)
-        normal[np.abs(determinant) < 1e-18] = np.eye(3)
-        points = np.linalg.solve(normal, right[..., None])[..., 0]
+        determinant = np.linalg.det(information)
+        information[np.abs(determinant) < 1e-18] = np.eye(3)
+        points = np.linalg.solve(information, right[..., None])[..., 0]
         depths = [points @ track.camera.rotation[2] + track.camera.translation[2] for track in used]
         weights = [track.trusted / np.maximum(depth, 1e-6) ** 2 for track, depth in zip(used, depths, strict=True)]
 
     good = np.ones(len(points), bool)
     widest = np.ones(len(points))
+    squared = np.zeros(len(points))
     from_reference = points - camera.center_world
     from_reference /= np.linalg.norm(from_reference, axis=1, keepdims=True)
-    for track in used:
-        projected, depth = track.camera.project(points)
-        error = np.linalg.norm(projected - track.pixels, axis=1)
-        good &= ~track.trusted | ((depth > 0) & (error < REPROJECTION_PX))
+    for track, seen in zip(used, observed, strict=True):
+        in_camera = points @ track.camera.rotation.T + track.camera.translation
+        error = ((in_camera[:, :2] / np.maximum(in_camera[:, 2:], 1e-9) - seen) ** 2).sum(axis=1)
+        limit = (REPROJECTION_PX / track.camera.intrinsics[0, 0]) ** 2
+        good &= ~track.trusted | ((in_camera[:, 2] > 0) & (error < limit))
+        squared += track.trusted * error
         ray = points - track.camera.center_world
         cosine = (ray * from_reference).sum(axis=1) / np.linalg.norm(ray, axis=1)
         widest = np.where(track.trusted, np.minimum(widest, cosine), widest)
     good &= widest < np.cos(np.radians(SMALLEST_ANGLE_DEGREES))
-    return points[good], grid[candidates[good]]
-
-
-def _average_voxels(points: np.ndarray, colors: np.ndarray, voxel: float, cameras: list[Camera]) -> DenseCloud:
-    low = points.min(axis=0)
-    cells = np.floor((points - low) / voxel).astype(np.int64)
-    extent = cells.max(axis=0) + 1
-    keys = (cells[:, 0] * extent[1] + cells[:, 1]) * extent[2] + cells[:, 2]
-    _, cell_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.stack([np.bincount(cell_of, values[:, k]) for k in range(values.shape[1])], axis=1) / counts[:, None]
-
-    centers, tint = mean(points), mean(colors.astype(float))
-    square = np.bincount(cell_of, ((points - centers[cell_of]) ** 2).sum(axis=1)) / counts
-    kept = counts >= FEWEST_POINTS_A_VOXEL
-    centers, tint, square, counts = centers[kept], tint[kept], square[kept], counts[kept]
-    if len(centers) < 2000:
-        raise CameraError(
-            f"Only {len(centers)} places of the patient were measured reliably; film more slowly and in brighter light."
-        )
-    return DenseCloud(
-        points_world=centers.astype(np.float32),
-        normals_world=_normals(centers, cameras).astype(np.float32),
-        colors=np.clip(tint, 0, 255).astype(np.uint8),
-        spread_world=np.sqrt(square).astype(np.float32),
-        counts=counts.astype(np.int32),
-    )
+    freedoms = int((2 * views[candidates[good]] - 3).sum())
+    return _Points(points[good], grid[candidates[good]], information[good], float(squared[good].sum()), freedoms)
 
 
 def _normals(points: np.ndarray, cameras: list[Camera], neighbours: int = 24) -> np.ndarray:

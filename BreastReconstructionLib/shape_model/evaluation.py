@@ -3,18 +3,55 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from .model_file import ShapeModel
-from .network import FoldedShape
+from .network import SOFTPLUS_BETA
 
 # A member whose blend weight is below this is skipped at a point. Members differ by less than 1 unit in the cube, so the
 # error stays below 6 * 1e-6 units, 0.002 mm.
 NEGLIGIBLE_WEIGHT = 1e-6
-CHUNK = 16_384
+# The activations of a chunk stay in the processor's cache.
+CHUNK = 2_048
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One member with the code folded in: five layers, weights as (inputs, outputs)."""
+
+    weight: tuple[torch.Tensor, ...]
+    bias: tuple[torch.Tensor, ...]
+
+    def distance(self, points: torch.Tensor) -> torch.Tensor:
+        """Return the (N,) signed distances at (N, 3) points."""
+        w, b = self.weight, self.bias
+        x = functional.softplus(torch.addmm(b[0], points, w[0]), SOFTPLUS_BETA)
+        x = functional.softplus(torch.addmm(b[1], x, w[1]), SOFTPLUS_BETA)
+        x = functional.softplus(torch.addmm(b[2], torch.cat([x, points], dim=1), w[2]), SOFTPLUS_BETA)
+        x = functional.softplus(torch.addmm(b[3], x, w[3]), SOFTPLUS_BETA)
+        return torch.addmv(b[4], x, w[4])
+
+    def derivatives(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return (N,) distances and their derivatives by points (N, 3) and by the biases of layers 0 and 2, (N, H) each."""
+        w, b = self.weight, self.bias
+        before0 = torch.addmm(b[0], points, w[0])
+        before1 = torch.addmm(b[1], functional.softplus(before0, SOFTPLUS_BETA), w[1])
+        after1 = functional.softplus(before1, SOFTPLUS_BETA)
+        before2 = torch.addmm(b[2], torch.cat([after1, points], dim=1), w[2])
+        before3 = torch.addmm(b[3], functional.softplus(before2, SOFTPLUS_BETA), w[3])
+        value = torch.addmv(b[4], functional.softplus(before3, SOFTPLUS_BETA), w[4])
+        # Backward: the derivative of softplus is the logistic function.
+        by3 = torch.sigmoid(SOFTPLUS_BETA * before3) * w[4]
+        by2 = (by3 @ w[3].T) * torch.sigmoid(SOFTPLUS_BETA * before2)
+        into2 = by2 @ w[2].T
+        by1 = into2[:, :-3] * torch.sigmoid(SOFTPLUS_BETA * before1)
+        by0 = (by1 @ w[1].T) * torch.sigmoid(SOFTPLUS_BETA * before0)
+        return value, by0 @ w[0].T + into2[:, -3:], by0, by2
 
 
 @dataclass(frozen=True)
@@ -24,23 +61,36 @@ class Shape:
     Attributes:
         model: the shape model.
         code: (latent,) code.
-        folded: code and anchors folded into biases, batch of one.
+        anchors: (A, 3) model units.
+        members: the members' layers with code and anchors folded into their biases.
     """
 
     model: ShapeModel
     code: torch.Tensor
-    folded: FoldedShape
+    anchors: torch.Tensor
+    members: tuple[_Member, ...]
 
     @classmethod
     def of(cls, model: ShapeModel, code: torch.Tensor) -> Shape:
         """Fold a code."""
+        network = model.network
+        layers, inputs = network.ensembled_deep_sdf, network.size.member_input
         with torch.no_grad():
-            return cls(model, code, model.network.fold(code[None]))
+            folded = network.fold(code[None])
+            lin = [getattr(layers, f"lin{i}") for i in range(5)]
+            members = []
+            for m in range(network.size.members):
+                skip = torch.cat([lin[2].weight[m][:, :-inputs], lin[2].weight[m][:, -inputs:][:, :3]], dim=1) / math.sqrt(2.0)
+                weight = (lin[0].weight[m][:, :3], lin[1].weight[m], skip, lin[3].weight[m])
+                bias = (folded.bias0[0, m], lin[1].bias[m], folded.bias2[0, m], lin[3].bias[m], lin[4].bias[m])
+                transposed = tuple(value.T.contiguous() for value in weight)
+                members.append(_Member((*transposed, lin[4].weight[m][0]), bias))
+        return cls(model, code, folded.anchors[0], tuple(members))
 
     @property
     def anchors_model(self) -> np.ndarray:
         """(6, 3) anchors, model units."""
-        return self.folded.anchors[0].numpy().astype(float)
+        return self.anchors.cpu().numpy().astype(float)
 
 
 @dataclass(frozen=True)
@@ -58,27 +108,93 @@ class Derivatives:
     by_code: torch.Tensor
 
 
-def signed_distances(shape: Shape, points_model: np.ndarray) -> np.ndarray:
-    """Return (N,) signed distances at (N, 3) points; model units, negative inside."""
+@dataclass(frozen=True)
+class _Blend:
+    """Blend weights of N points and what their derivatives need."""
+
+    weights: torch.Tensor
+    total: torch.Tensor
+    offset: torch.Tensor
+    slope: torch.Tensor
+
+    @classmethod
+    def at(cls, shape: Shape, points: torch.Tensor) -> _Blend:
+        size = shape.model.network.size
+        offset = points[:, None] - shape.anchors
+        distance = offset.norm(dim=2)
+        gaussian = torch.exp(-((distance + 1e-5) ** 2) / size.blend_sigma**2)
+        constant = torch.full_like(gaussian[:, :1], math.exp(-size.global_blend / size.blend_sigma**2))
+        unnormalised = torch.cat([gaussian, constant], dim=1)
+        total = unnormalised.sum(dim=1, keepdim=True) + 1e-6
+        slope = gaussian * 2 * (distance + 1e-5) / size.blend_sigma**2 / distance.clamp_min(1e-9)
+        return cls(unnormalised / total, total, offset, slope)
+
+    def chosen(self, member: int, negligible: float) -> torch.Tensor:
+        """Indices of the points at which a member counts."""
+        return torch.nonzero(self.weights[:, member] > negligible)[:, 0]
+
+    def by_anchor(self, members: torch.Tensor, result: torch.Tensor, negligible: float) -> torch.Tensor:
+        """(N, A, 3) derivative of the blend of (N, M) member distances by the anchors, through the weights alone."""
+        difference = torch.where(self.weights > negligible, members - result[:, None], torch.zeros_like(members))
+        return (difference[:, :-1] / self.total * self.slope)[..., None] * self.offset
+
+
+def signed_distances(shape: Shape, points_model: np.ndarray, negligible: float = NEGLIGIBLE_WEIGHT) -> np.ndarray:
+    """Return (N,) signed distances at (N, 3) points; model units, negative inside.
+
+    Args:
+        shape: see Shape.
+        points_model: (N, 3).
+        negligible: members whose blend weight at a point is at most this are not evaluated there. The result then errs by
+            at most 6 * negligible * (the largest distance that a member predicts at that point).
+    """
     result = np.empty(len(points_model), np.float32)
     with torch.no_grad():
-        for start in range(0, len(points_model), CHUNK):
-            part = torch.as_tensor(points_model[start : start + CHUNK], dtype=torch.float32)
-            values = shape.model.network.distances(part[None], shape.folded, NEGLIGIBLE_WEIGHT)
-            result[start : start + CHUNK] = values[0].numpy()
+        for part, points in _chunks(shape, points_model):
+            size = shape.model.network.size
+            squared = torch.cdist(points, shape.anchors, compute_mode="donot_use_mm_for_euclid_dist").add_(1e-5).square_()
+            weights = torch.cat([squared, torch.full_like(squared[:, :1], size.global_blend)], dim=1)
+            weights = weights.mul_(-1 / size.blend_sigma**2).exp_()
+            weights /= weights.sum(dim=1, keepdim=True) + 1e-6
+            values = torch.zeros(len(points), device=points.device)
+            for m, member in enumerate(shape.members):
+                chosen = torch.nonzero(weights[:, m] > negligible)[:, 0]
+                if len(chosen) == len(points):
+                    values += weights[:, m] * member.distance(points)
+                elif len(chosen):
+                    values.index_add_(0, chosen, weights[chosen, m] * member.distance(points[chosen]))
+            result[part] = values.cpu().numpy()
     return result
 
 
-def distances_and_gradients(shape: Shape, points_model: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (N,) signed distances and their (N, 3) gradients in space."""
-    distances, gradients = [], []
-    for start in range(0, len(points_model), CHUNK):
-        part = torch.as_tensor(points_model[start : start + CHUNK], dtype=torch.float32).requires_grad_(True)
-        values = shape.model.network.distances(part[None], shape.folded, NEGLIGIBLE_WEIGHT)[0]
-        (gradient,) = torch.autograd.grad(values.sum(), part)
-        distances.append(values.detach().numpy())
-        gradients.append(gradient.numpy())
-    return np.concatenate(distances), np.concatenate(gradients)
+def distances_and_gradients(
+    shape: Shape, points_model: np.ndarray, negligible: float = NEGLIGIBLE_WEIGHT
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N,) signed distances and their (N, 3) gradients in space; arguments as `signed_distances`."""
+    distances = np.empty(len(points_model), np.float32)
+    gradients = np.empty((len(points_model), 3), np.float32)
+    with torch.no_grad():
+        for part, points in _chunks(shape, points_model):
+            blend = _Blend.at(shape, points)
+            members = torch.zeros_like(blend.weights)
+            gradient = torch.zeros_like(points)
+            for m, member in enumerate(shape.members):
+                chosen = blend.chosen(m, negligible)
+                if len(chosen):
+                    members[chosen, m], by_point, _, _ = member.derivatives(points[chosen])
+                    gradient.index_add_(0, chosen, blend.weights[chosen, m, None] * by_point)
+            value = (blend.weights * members).sum(dim=1)
+            gradient -= blend.by_anchor(members, value, negligible).sum(dim=1)
+            distances[part], gradients[part] = value.cpu().numpy(), gradient.cpu().numpy()
+    return distances, gradients
+
+
+def _chunks(shape: Shape, points_model: np.ndarray) -> Iterator[tuple[slice, torch.Tensor]]:
+    # A graphics card hides no memory latency with few points; a processor's cache holds no more.
+    size = CHUNK if shape.anchors.device.type == "cpu" else 64 * CHUNK
+    for start in range(0, len(points_model), size):
+        part = slice(start, min(start + size, len(points_model)))
+        yield part, torch.as_tensor(points_model[part], dtype=torch.float32, device=shape.anchors.device)
 
 
 def derivatives(shape: Shape, points: torch.Tensor) -> Derivatives:
@@ -87,52 +203,41 @@ def derivatives(shape: Shape, points: torch.Tensor) -> Derivatives:
     The code enters each member linearly in two layers, so one backward pass to those layers' biases and two small
     matrix products give the whole Jacobian; no pass a latent dimension is needed.
     """
-    network, basis = shape.model.network, shape.model.latent_basis
-    size, layers = network.size, network.ensembled_deep_sdf
-    count = len(points)
-    anchors = shape.folded.anchors[0]
-    offset = points[:, None] - anchors
-    distance = offset.norm(dim=2)
-    gaussian = torch.exp(-((distance + 1e-5) ** 2) / size.blend_sigma**2)
-    constant = torch.full((count, 1), math.exp(-size.global_blend / size.blend_sigma**2))
-    unnormalised = torch.cat([gaussian, constant], dim=1)
-    total = unnormalised.sum(dim=1, keepdim=True) + 1e-6
-    weights = unnormalised / total
+    with torch.no_grad():
+        parts = [_derivatives(shape, part) for part in points.split(CHUNK if points.device.type == "cpu" else len(points))]
+        by_latent = torch.cat([part[2] for part in parts])
+        by_anchor = torch.cat([part[3] for part in parts])
+        by_code = by_latent @ shape.model.latent_basis
+    by_code += by_anchor.reshape(len(points), -1) @ anchor_jacobian(shape)
+    return Derivatives(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), by_code)
 
-    members = torch.zeros(count, size.members)
-    by_point = torch.zeros(count, 3)
-    by_code = torch.zeros(count, basis.shape[1])
-    by_anchor = torch.zeros(count, size.anchors, 3)
-    global_rows = torch.arange(size.global_latent)
-    for member in range(size.members):
-        chosen = torch.nonzero(weights[:, member] > NEGLIGIBLE_WEIGHT)[:, 0]
+
+def _derivatives(shape: Shape, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Distances (N,) and derivatives by points (N, 3), latent code (N, latent) and anchors (N, A, 3)."""
+    size, layers = shape.model.network.size, shape.model.network.ensembled_deep_sdf
+    blend = _Blend.at(shape, points)
+    members = torch.zeros_like(blend.weights)
+    by_point = torch.zeros_like(points)
+    by_latent = points.new_zeros(len(points), size.latent)
+    by_anchor = points.new_zeros(len(points), size.anchors, 3)
+    for m, member in enumerate(shape.members):
+        chosen = blend.chosen(m, NEGLIGIBLE_WEIGHT)
         if len(chosen) == 0:
             continue
-        x = points[chosen].detach().requires_grad_(True)
-        bias0 = shape.folded.bias0[0, member].expand(len(chosen), -1).clone().requires_grad_(True)
-        bias2 = shape.folded.bias2[0, member].expand(len(chosen), -1).clone().requires_grad_(True)
-        value = network.member_distance(member, x, bias0, bias2)
-        grad_x, grad0, grad2 = torch.autograd.grad(value.sum(), [x, bias0, bias2])
-        weight = weights[chosen, member][:, None]
-        members[chosen, member] = value.detach()
+        value, grad_x, grad0, grad2 = member.derivatives(points[chosen])
+        weight = blend.weights[chosen, m, None]
+        members[chosen, m] = value
         by_point.index_add_(0, chosen, weight * grad_x)
-        start = size.global_latent + member * size.local_latent
-        rows = torch.cat([global_rows, torch.arange(start, start + size.local_latent)])
-        to_bias0 = layers.lin0.weight[member][:, 3:] @ basis[rows]
-        to_bias2 = layers.lin2.weight[member][:, -size.member_input :][:, 3:] @ basis[rows] / math.sqrt(2.0)
-        by_code.index_add_(0, chosen, (weight * grad0) @ to_bias0 + (weight * grad2) @ to_bias2)
-        if member < size.anchors:
-            by_anchor[chosen, member] = -weight * grad_x
-
-    result = (weights * members).sum(dim=1)
-    evaluated = weights > NEGLIGIBLE_WEIGHT
-    by_gaussian = torch.where(evaluated, members - result[:, None], torch.zeros_like(members))[:, :-1] / total
-    slope = gaussian * 2 * (distance + 1e-5) / size.blend_sigma**2 / distance.clamp_min(1e-9)
-    through_blend = (by_gaussian * slope)[..., None] * offset
-    by_anchor += through_blend
-    by_point -= through_blend.sum(dim=1)
-    by_code += by_anchor.reshape(count, -1) @ anchor_jacobian(shape)
-    return Derivatives(result, by_point, by_code)
+        into_bias = torch.cat([layers.lin0.weight[m][:, 3:], layers.lin2.weight[m][:, 3 - size.member_input :] / math.sqrt(2.0)])
+        latent = torch.cat([weight * grad0, weight * grad2], dim=1) @ into_bias
+        by_latent[:, : size.global_latent].index_add_(0, chosen, latent[:, : size.global_latent])
+        start = size.global_latent + m * size.local_latent
+        by_latent[chosen, start : start + size.local_latent] = latent[:, size.global_latent :]
+        if m < size.anchors:
+            by_anchor[chosen, m] = -weight * grad_x
+    result = (blend.weights * members).sum(dim=1)
+    through_blend = blend.by_anchor(members, result, NEGLIGIBLE_WEIGHT)
+    return result, by_point - through_blend.sum(dim=1), by_latent, by_anchor + through_blend
 
 
 def anchor_jacobian(shape: Shape) -> torch.Tensor:

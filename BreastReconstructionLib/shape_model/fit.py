@@ -176,7 +176,7 @@ def _linearise(
 
     count = len(state.u)
     seen = torch.as_tensor(state.similarity.apply(landmarks), dtype=torch.float32)
-    difference = (shape.folded.anchors[0] - seen).reshape(-1)
+    difference = (shape.anchors - seen).reshape(-1)
     anchor_rows = torch.cat([anchor_jacobian(shape), -_landmark_rows(seen)], dim=1)
     anchor_scale = 1.0 / settings.landmark_noise**2
     cost += 0.5 * anchor_scale * float(difference @ difference)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import minimum_filter
 from scipy.spatial import cKDTree
 
-from ..geometry import Camera
+from ..geometry import Camera, sample_picture
 from ..progress import Progress
 
 # Resolution of the depth pictures and tolerance of the depth test, relative to the distance of the vertex.
@@ -78,8 +78,6 @@ def see_vertices(
         read_picture: name -> (H, W, 3) BGR.
         progress: reported a frame.
     """
-    import cv2
-
     views = np.zeros(len(vertices), int)
     total, weight = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
     for done, (name, camera) in enumerate(cameras.items()):
@@ -87,11 +85,7 @@ def see_vertices(
         picture = read_picture(name)
         chosen = np.flatnonzero(visible)
         views[chosen] += 1
-        columns = 4096
-        padded = np.zeros((-(-max(len(chosen), 1) // columns) * columns, 2), np.float32)
-        padded[: len(chosen)] = pixels[chosen] - 0.5
-        maps = padded.reshape(-1, columns, 2)
-        sampled = cv2.remap(picture, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR).reshape(-1, 3)[: len(chosen)]
+        sampled = sample_picture(picture, pixels[chosen] - 0.5)
         share = cosine[chosen] ** 2
         total[chosen] += share[:, None] * sampled[:, ::-1]
         weight[chosen] += share

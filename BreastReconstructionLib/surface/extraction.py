@@ -1,4 +1,4 @@
-"""The zero level of a signed distance function, coarse to fine: only cells that the surface may cross are evaluated."""
+"""The zero level of a signed distance function, coarse to fine: only points next to the surface are evaluated."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from ..errors import FitError
 # its centre is farther from the surface than this bound allows any point of the cell to be.
 LIPSCHITZ = 1.25
 # Second derivative along a cell's edge is below this (a nipple's tip of 5 mm radius); it bounds the error of trilinear
-# interpolation over a surface (two such directions), h^2 / 4 times it, by which the finest cells are chosen.
+# interpolation over a surface (two such directions), h^2 / 4 times it.
 CURVATURE = 60.0
+# Cells a side of the coarsest grid; one of half as many again is the most that is needed to reach a wanted number.
 COARSEST = 32
 BOX = (-1.0, 1.0)
+_CORNERS = np.stack(np.meshgrid(*((0, 1),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
 @dataclass(frozen=True)
@@ -26,63 +28,268 @@ class ZeroLevel:
     Attributes:
         vertices_model: (V, 3).
         faces: (F, 3), outward by the right-hand rule.
-        normals_model: (V, 3) unit, outward.
         evaluated: points at which the function was evaluated.
+        cells: cells a side of the grid.
     """
 
     vertices_model: np.ndarray
     faces: np.ndarray
-    normals_model: np.ndarray
     evaluated: int
+    cells: int
+
+
+def cells_for(size: float) -> int:
+    """Return the number of cells a side, a multiple of 4 that halves down to the coarsest grid, for cells of at most `size`."""
+    wanted = (BOX[1] - BOX[0]) / size
+    halvings = max(2, int(np.ceil(np.log2(wanted / (1.5 * COARSEST)))))
+    return int(np.ceil(wanted / 2**halvings)) * 2**halvings
 
 
 def extract_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int = 256) -> ZeroLevel:
-    """Extract the surface that a dense grid of `cells` cells a side over [-1, 1]^3 would give.
+    """Extract the surface that marching cubes gives on a dense grid of `cells` cells a side over [-1, 1]^3.
 
-    A component is found if it crosses, or lies inside, a cell that the Lipschitz bound keeps; where |gradient| <= 1.25
-    none is missed.
+    Two grids are searched by cell centres and the Lipschitz bound. From there on the values of a finer grid are guessed
+    from the coarser one, and a point is evaluated if the guess is within the interpolation error of zero, or if an edge
+    at it crosses the surface; so no edge that crosses is left with a guess, and the mesh is the dense grid's. No
+    component is missed that contains a corner of the second grid, that is, a ball of 1.74 of the coarsest cells'
+    halves; smaller ones are found where |gradient| <= 1.25 and the second derivatives stay below 60.
 
     Args:
         distance: (N, 3) points -> (N,) signed distances, negative inside.
-        cells: cells a side, 32 times a power of two.
+        cells: cells a side; see `cells_for`.
 
     Raises:
         FitError: the function has no zero level in the box.
     """
-    from skimage.measure import marching_cubes
-
-    corners, values, evaluated = _narrow_band(distance, cells)
-    if len(values) == 0 or values.min() >= 0 or values.max() <= 0:
+    halvings = max(2, int(np.ceil(np.log2(cells / (1.5 * COARSEST)))))
+    if cells % 2**halvings:
+        raise ValueError(f"{cells} cells a side do not halve down to the coarsest grid; see cells_for")
+    counted = _Counted(distance)
+    count = cells >> halvings
+    active = _near_surface(counted, np.stack(np.unravel_index(np.arange(count**3), (count,) * 3), axis=1), count)
+    count *= 2
+    active = _near_surface(counted, (2 * active[:, None] + _CORNERS).reshape(-1, 3), count)
+    grid = _Grid.evaluated_everywhere(counted, active, count)
+    while grid.count < cells:
+        grid = grid.refined(counted, guarded=2 * grid.count < cells or halvings == 2)
+    if len(grid.cells) == 0:
         raise FitError("The fitted shape has no surface; check the landmarks and fit again.")
-    volume = np.full((cells + 1,) * 3, np.nan, np.float32)
-    volume.reshape(-1)[corners] = values
-    known = np.isfinite(volume)
-    # Only cells with eight evaluated corners are meshed; skimage asks for the mask at a cell's last corner.
-    mask = np.zeros_like(known)
-    mask[1:, 1:, 1:] = known[1:, 1:, 1:]
-    for dx, dy, dz in np.ndindex(2, 2, 2):
-        mask[1:, 1:, 1:] &= known[dx : cells + dx, dy : cells + dy, dz : cells + dz]
-    volume[~known] = 1.0
-    vertices, faces, normals, _ = marching_cubes(volume, 0.0, spacing=(2.0 / cells,) * 3, mask=mask, gradient_direction="ascent")
-    return ZeroLevel(vertices.astype(float) + BOX[0], faces.astype(np.int64), normals.astype(float), evaluated)
+    vertices, faces = _contour(grid)
+    return ZeroLevel(vertices, faces, counted.points, cells)
+
+
+class _Counted:
+    """A function of points that counts them."""
+
+    def __init__(self, distance: Callable[[np.ndarray], np.ndarray]):
+        self._distance, self.points = distance, 0
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        self.points += len(points)
+        return self._distance(points)
+
+
+def _near_surface(distance: _Counted, cells: np.ndarray, count: int) -> np.ndarray:
+    """Keep the (N, 3) cells of a grid that may meet the surface by their centres and the Lipschitz bound."""
+    size = (BOX[1] - BOX[0]) / count
+    value = distance(BOX[0] + (cells + 0.5) * size)
+    return cells[np.abs(value) <= LIPSCHITZ * size * np.sqrt(3) / 2]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """A sparse grid: (C, 3) cells, the sorted flat keys of their corners, and the corners' values."""
+
+    count: int
+    cells: np.ndarray
+    keys: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def evaluated_everywhere(cls, distance: _Counted, cells: np.ndarray, count: int) -> _Grid:
+        """Evaluate every corner of the given cells."""
+        keys = np.unique(_point_keys((cells[:, None] + _CORNERS).reshape(-1, 3), count))
+        return cls(count, cells, keys, distance(_positions(keys, count)))
+
+    def corner_values(self) -> np.ndarray:
+        """(C, 2, 2, 2) values at the cells' corners."""
+        return self.values[_find(self.keys, _corner_keys(self.cells, self.count))].reshape(-1, 2, 2, 2)
+
+    def refined(self, distance: _Counted, guarded: bool) -> _Grid:
+        """Halve the cells that may meet the surface; values are exact at both ends of every edge that crosses it.
+
+        Args:
+            distance: the function.
+            guarded: evaluate also what the guess cannot tell from zero, by the bound on second derivatives.
+        """
+        count, size = 2 * self.count, (BOX[1] - BOX[0]) / self.count
+        margin = 0.25 * CURVATURE * size**2
+        corners = self.corner_values()
+        near = margin if guarded else 0.0
+        kept = (corners.min(axis=(1, 2, 3)) <= near) & (corners.max(axis=(1, 2, 3)) >= -near)
+        lattice = _halved(corners[kept]).reshape(-1)
+        steps = np.stack(np.meshgrid(*((0, 1, 2),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+        keys, first = np.unique(
+            _point_keys((2 * self.cells[kept][:, None] + steps).reshape(-1, 3), count), return_index=True
+        )
+        values = lattice[first].astype(np.float32)
+        exact = np.zeros(len(keys), bool)
+        cells = np.sort(_cell_keys((2 * self.cells[kept][:, None] + _CORNERS).reshape(-1, 3), count))
+        wanted = np.abs(values) <= margin if guarded else np.zeros(len(keys), bool)
+        while True:
+            if wanted.any():
+                values[wanted] = distance(_positions(keys[wanted], count))
+                exact |= wanted
+            low, high, axis = _crossing_edges(keys, values, count)
+            wanted = np.zeros(len(keys), bool)
+            wanted[low] = wanted[high] = True
+            wanted &= ~exact
+            if wanted.any():
+                continue
+            missing = _cells_around(keys[low], axis, count)
+            missing = missing[~_contains(cells, missing)]
+            if len(missing) == 0:
+                break
+            # The surface leaves the cells that were looked at: follow it.
+            cells = np.sort(np.concatenate([cells, missing]))
+            corner = np.unique(_corner_keys(_unravel(missing, count), count))
+            new = corner[~_contains(keys, corner)]
+            order = np.argsort(np.concatenate([keys, new]), kind="stable")
+            values = np.concatenate([values, np.zeros(len(new), np.float32)])[order]
+            exact = np.concatenate([exact, np.zeros(len(new), bool)])[order]
+            wanted = np.concatenate([np.zeros(len(keys), bool), np.ones(len(new), bool)])[order]
+            keys = np.concatenate([keys, new])[order]
+        grid = _Grid(count, _unravel(cells, count), keys, values)
+        if guarded:
+            return grid
+        corners = grid.corner_values()
+        crossing = (corners.min(axis=(1, 2, 3)) < 0) & (corners.max(axis=(1, 2, 3)) >= 0)
+        return _Grid(count, grid.cells[crossing], keys, values)
+
+
+def _halved(corners: np.ndarray) -> np.ndarray:
+    """(N, 3, 3, 3) values on the lattice of half the step, from (N, 2, 2, 2) corners, trilinear."""
+    for axis in (1, 2, 3):
+        first, last = np.take(corners, [0], axis), np.take(corners, [1], axis)
+        corners = np.concatenate([first, 0.5 * (first + last), last], axis=axis)
+    return corners
+
+
+def _crossing_edges(keys: np.ndarray, values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of the lower and upper ends of grid edges between known points of unlike sign, and the edges' axes."""
+    inside = values < 0
+    low, high, axes = [], [], []
+    for axis, stride in enumerate(((count + 1) ** 2, count + 1, 1)):
+        coordinate = keys // stride % (count + 1)
+        at = np.searchsorted(keys, keys + stride)
+        at[at == len(keys)] = 0
+        crosses = (keys[at] == keys + stride) & (coordinate < count) & (inside[at] != inside)
+        low.append(np.flatnonzero(crosses))
+        high.append(at[crosses])
+        axes.append(np.full(len(low[-1]), axis))
+    return np.concatenate(low), np.concatenate(high), np.concatenate(axes)
+
+
+def _cells_around(lower: np.ndarray, axis: np.ndarray, count: int) -> np.ndarray:
+    """Unique keys of the cells, at most four each, that share the edges from points `lower` along `axis`."""
+    point = np.stack(np.unravel_index(lower, (count + 1,) * 3), axis=1)
+    others = np.array([[1, 2], [0, 2], [0, 1]])[axis]
+    around = []
+    for first, second in np.ndindex(2, 2):
+        cell = point.copy()
+        np.put_along_axis(cell, others, np.take_along_axis(point, others, 1) - (first, second), 1)
+        around.append(cell[((cell >= 0) & (cell < count)).all(axis=1)])
+    return np.unique(_cell_keys(np.concatenate(around), count))
+
+
+def _contour(grid: _Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Marching cubes on the sparse cells; vertices are shared, so there are no seams.
+
+    VTK's filter for unstructured cells: skimage's works on a full grid, 4 GB at 1024 cells a side.
+    """
+    from vtkmodules.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
+    from vtkmodules.vtkCommonCore import vtkPoints, vtkVersion
+    from vtkmodules.vtkCommonDataModel import VTK_VOXEL, vtkCellArray, vtkUnstructuredGrid
+    from vtkmodules.vtkFiltersCore import vtkContour3DLinearGrid
+
+    corner = _corner_keys(grid.cells, grid.count).reshape(-1, 8)
+    used, index = np.unique(corner, return_inverse=True)
+    # VTK counts a voxel's corners with x fastest; here z is.
+    index = index.reshape(-1, 2, 2, 2).transpose(0, 3, 2, 1).reshape(-1, 8)
+    points = vtkPoints()
+    points.SetData(numpy_to_vtk(_positions(used, grid.count), deep=True))
+    voxels = vtkCellArray()
+    offsets = np.arange(0, 8 * len(index) + 1, 8)
+    voxels.SetData(
+        numpy_to_vtkIdTypeArray(offsets.astype(np.int64), deep=True),
+        numpy_to_vtkIdTypeArray(index.astype(np.int64).ravel(), deep=True),
+    )
+    data = vtkUnstructuredGrid()
+    data.SetPoints(points)
+    data.SetCells(VTK_VOXEL, voxels)
+    scalars = numpy_to_vtk(grid.values[_find(grid.keys, used)].astype(np.float64), deep=True)
+    scalars.SetName("distance")
+    data.GetPointData().SetScalars(scalars)
+    contour = vtkContour3DLinearGrid()
+    contour.SetInputData(data)
+    contour.SetValue(0, 0.0)
+    if vtkVersion().GetVTKMajorVersion() * 100 + vtkVersion().GetVTKMinorVersion() < 907:
+        contour.SetMergePoints(True)  # later versions always share points, and say so as a warning
+    contour.Update()
+    mesh = contour.GetOutput()
+    vertices = vtk_to_numpy(mesh.GetPoints().GetData()).astype(float)
+    faces = vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int64)
+    return vertices, faces[:, ::-1].copy()  # VTK turns its faces toward smaller values, inward
+
+
+def _point_keys(points: np.ndarray, count: int) -> np.ndarray:
+    return np.ravel_multi_index(points.T, (count + 1,) * 3)
+
+
+def _cell_keys(cells: np.ndarray, count: int) -> np.ndarray:
+    return np.ravel_multi_index(cells.T, (count,) * 3)
+
+
+def _unravel(cell_keys: np.ndarray, count: int) -> np.ndarray:
+    return np.stack(np.unravel_index(cell_keys, (count,) * 3), axis=1)
+
+
+def _corner_keys(cells: np.ndarray, count: int) -> np.ndarray:
+    return _point_keys((cells[:, None] + _CORNERS).reshape(-1, 3), count)
+
+
+def _positions(keys: np.ndarray, count: int) -> np.ndarray:
+    points = np.stack(np.unravel_index(keys, (count + 1,) * 3), axis=1)
+    return BOX[0] + points * ((BOX[1] - BOX[0]) / count)
+
+
+def _find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    return np.searchsorted(keys, wanted)
+
+
+def _contains(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Tell which wanted keys are among the sorted ones."""
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return keys[at] == wanted
 
 
 def project_to_zero_level(
-    level: ZeroLevel, distance_and_gradient: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], cells: int
-) -> ZeroLevel:
+    level: ZeroLevel, distance_and_gradient: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
     """Move the vertices onto the zero level by one Newton step along the gradient, which also gives their normals.
 
     Args:
         level: from `extract_zero_level`.
         distance_and_gradient: (N, 3) points -> (N,) signed distances and (N, 3) gradients.
-        cells: cells a side; a step is at most half a cell long.
+
+    Returns:
+        (V, 3) vertices, moved by at most half a cell, and their (V, 3) unit outward normals.
     """
     value, gradient = distance_and_gradient(level.vertices_model)
     length = np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-6)
     normals = gradient / length
-    step = np.clip(-value[:, None] / length, -1.0 / cells, 1.0 / cells) * normals
-    faces = _outward(level.vertices_model, level.faces, normals)
-    return ZeroLevel(level.vertices_model + step, faces, normals, level.evaluated + len(value))
+    step = np.clip(-value[:, None] / length, -1.0 / level.cells, 1.0 / level.cells) * normals
+    return level.vertices_model + step, normals
 
 
 def dense_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int = 256) -> tuple[np.ndarray, np.ndarray]:
@@ -96,60 +303,3 @@ def dense_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int = 
         volume[i] = distance(np.stack([np.full_like(y, x), y, z], axis=-1).reshape(-1, 3)).reshape(y.shape)
     vertices, faces, _, _ = marching_cubes(volume, 0.0, spacing=(2.0 / cells,) * 3)
     return vertices + BOX[0], faces
-
-
-def _narrow_band(distance: Callable[[np.ndarray], np.ndarray], cells: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Return flat indices of grid corners near the surface, their values, and the number of evaluations."""
-    levels = int(np.log2(cells / COARSEST))
-    if levels < 1 or COARSEST * 2**levels != cells:
-        raise ValueError(f"the number of cells must be {COARSEST} times a power of two, not {cells}")
-    octants = np.stack(np.meshgrid(*((0, 1),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    count = COARSEST
-    active = np.stack(np.meshgrid(*(np.arange(count),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    evaluated = 0
-    while True:
-        size = 2.0 / count
-        value = distance(BOX[0] + (active + 0.5) * size)
-        evaluated += len(active)
-        active = active[np.abs(value) <= LIPSCHITZ * size * np.sqrt(3) / 2]
-        if 2 * count == cells:
-            break
-        active = (2 * active[:, None] + octants).reshape(-1, 3)
-        count *= 2
-    if len(active) == 0:
-        return np.empty(0, int), np.empty(0), evaluated
-    # The finest cells are chosen by interpolating the corner values of their parents.
-    corner = np.ravel_multi_index((active[:, None] + octants).reshape(-1, 3).T, (count + 1,) * 3)
-    unique, index = np.unique(corner, return_inverse=True)
-    at_corners = distance(_grid_points(unique, count))
-    evaluated += len(unique)
-    kept = _crossing_children(at_corners[index].reshape(-1, 2, 2, 2), margin=0.25 * CURVATURE * size**2)
-    parent, child = np.nonzero(kept)
-    fine = 2 * active[parent] + octants[child]
-    flat = np.unique(np.ravel_multi_index((fine[:, None] + octants).reshape(-1, 3).T, (cells + 1,) * 3))
-    return flat, distance(_grid_points(flat, cells)), evaluated + len(flat)
-
-
-def _grid_points(flat: np.ndarray, count: int) -> np.ndarray:
-    return BOX[0] + np.stack(np.unravel_index(flat, (count + 1,) * 3), axis=1) * (2.0 / count)
-
-
-def _crossing_children(corners: np.ndarray, margin: float) -> np.ndarray:
-    """Tell which of the eight children of each cell may hold a zero, from (N, 2, 2, 2) corner values; (N, 8)."""
-    lattice = corners
-    for axis in (1, 2, 3):
-        first, last = np.take(lattice, [0], axis), np.take(lattice, [-1], axis)
-        lattice = np.concatenate([first, 0.5 * (first + last), last], axis=axis)
-    kept = []
-    for x, y, z in np.ndindex(2, 2, 2):
-        child = lattice[:, x : x + 2, y : y + 2, z : z + 2].reshape(len(corners), 8)
-        kept.append((child.min(axis=1) <= margin) & (child.max(axis=1) >= -margin))
-    return np.stack(kept, axis=1)
-
-
-def _outward(vertices: np.ndarray, faces: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    corners = vertices[faces]
-    geometric = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    if np.median((geometric * normals[faces[:, 0]]).sum(axis=1)) < 0:
-        return faces[:, ::-1].copy()
-    return faces
