@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import BreastReconstructionError, Cancelled
-from .pipeline import STAGES, Settings, StageEvent, run
+from .pipeline import DETAILS_MM, QUALITIES, STAGES, Settings, StageEvent, run
 from .progress import CancellationToken
 
 _EXIT_CODES = """\
@@ -153,7 +153,9 @@ def _settings(options) -> Settings:
         vggsfm_checkout=options.vggsfm_checkout,
         shape_model=options.model,
         regularisation=options.regularisation,
-        detail_cells=options.detail,
+        detail_mm=options.detail,
+        quality=options.quality,
+        first_order_fit=options.first_order_fit,
         remove_unseen=options.remove_unseen,
         truth=options.truth,
     )
@@ -189,7 +191,13 @@ def _demo(options, console: _Console, token: CancellationToken) -> None:
 
     folder = resource_path("SampleData", "phantom")
     marker = json.loads((folder / "truth.json").read_text())["marker"]
-    settings = Settings(video=folder / "video.mp4", landmarks=folder / "picks.csv", scale=parse_marker(marker), truth=folder)
+    settings = Settings(
+        video=folder / "video.mp4",
+        landmarks=folder / "picks.csv",
+        scale=parse_marker(marker),
+        quality=options.quality,
+        truth=folder,
+    )
     _say_result(run(options.output, settings, console.progress, token), console)
 
 
@@ -306,6 +314,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = _add(commands, "demo", "reconstruct the bundled sample (a synthetic patient) and print the error", _demo)
     _case_output(demo)
+    _quality(demo)
     inspect = _add(commands, "inspect", "say what a case folder holds", _inspect)
     inspect.add_argument("case", type=Path, metavar="CASE", help="case folder")
 
@@ -367,6 +376,15 @@ def _case_output(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _quality(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--quality",
+        choices=tuple(QUALITIES),
+        default="normal",
+        help="draft: fewer frames, smaller pictures, a coarser surface; a third of the time, twice the error",
+    )
+
+
 def _reconstruct_parser(commands, name: str, words: str, until: str) -> None:
     sub = _add(commands, name, words, _reconstruct)
     sub.set_defaults(until=until)
@@ -383,7 +401,8 @@ def _reconstruct_parser(commands, name: str, words: str, until: str) -> None:
     scale.add_argument("--marker", metavar="DICT:MM", help="printed ArUco marker and its side, such as DICT_4X4_50:80")
     scale.add_argument("--approximate-scale", action="store_true", help="nothing was measured: mean body size")
     _case_output(sub)
-    sub.add_argument("--frames", type=_count, default=30, metavar="N", help="frames to use (default 30)")
+    _quality(sub)
+    sub.add_argument("--frames", type=_count, metavar="N", help="frames to use (default 30; 20 for a draft)")
     sub.add_argument("--strategy", choices=("sharp", "uniform"), default="sharp", help="how frames are chosen")
     sub.add_argument(
         "--cameras",
@@ -396,8 +415,12 @@ def _reconstruct_parser(commands, name: str, words: str, until: str) -> None:
     sub.add_argument("--model", type=Path, metavar="FILE", help="shape model (default: the bundled one)")
     sub.add_argument("--regularisation", type=_positive, default=1.0, metavar="X", help="more: smoother, more typical")
     sub.add_argument(
-        "--detail", type=int, choices=(64, 128, 256, 512), default=256, help="cells a side of the surface (default 256)"
+        "--detail",
+        type=_detail,
+        metavar="D",
+        help="of the surface: preview (3 mm), normal (1 mm, default), fine (0.5 mm), or a number of mm from 0.4 to 10",
     )
+    sub.add_argument("--first-order-fit", action="store_true", help="fit by Adam: slower, for fits that do not converge")
     sub.add_argument("--remove-unseen", action="store_true", help="leave out what no frame saw")
     sub.add_argument("--truth", type=Path, metavar="FOLDER", help="phantom's folder, to measure the error")
 
@@ -413,4 +436,16 @@ def _positive(text: str) -> float:
     value = float(text)
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError("must be above 0")
+    return value
+
+
+def _detail(text: str) -> float:
+    value = DETAILS_MM.get(text)
+    if value is None:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not 0.4 <= value <= 10:
+            raise argparse.ArgumentTypeError("must be preview, normal, fine, or a number of mm from 0.4 to 10")
     return value

@@ -149,6 +149,12 @@ class Camera:
         rays = np.concatenate([normalized, np.ones((len(normalized), 1))], axis=1) @ self.rotation
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
+    def resized(self, factor: float) -> Camera:
+        """Return the camera of the picture enlarged by a factor (below 1 to shrink)."""
+        width, height = round(self.width * factor), round(self.height * factor)
+        intrinsics = self.intrinsics * np.array([[width / self.width], [height / self.height], [1.0]])
+        return Camera(self.name, width, height, intrinsics, self.distortion, self.rotation, self.translation)
+
     def moved(self, to_new: Similarity) -> Camera:
         """Return the same camera in another world frame; image positions do not change."""
         rotation = self.rotation @ to_new.rotation.T
@@ -198,7 +204,7 @@ def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def sample_picture(picture: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Return bilinear samples, (N,) or (N, C), of an (H, W) or (H, W, C) picture at (N, 2) pixels; the first pixel's centre is 0."""
+    """Return bilinear samples, (N,) or (N, C), of a picture (H, W) or (H, W, C) at (N, 2) pixels; the first centre is 0."""
     import cv2
 
     # cv2.remap takes pictures of at most 32767 columns, so the list is folded into rows.

@@ -45,7 +45,34 @@ _SHARES = {
     "surface": 0.09,
     "report": 0.02,
 }
+DETAILS_MM = {"preview": 3.0, "normal": 1.0, "fine": 0.5}
+LARGE_MOTION_MM = 5.0
+# Vertices at which the uncertainty is evaluated.
+UNCERTAINTY_POINTS = 4000
 RESULT_FILES = ("surface.ply", "landmarks.mrk.json", "report.json", "report.png", "accuracy.json")
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How much work a run does.
+
+    Attributes:
+        frame_count: frames to use.
+        feature_pixels: longer side of the pictures in which features are sought.
+        flow_pixels: longer side of the pictures between which optical flow is computed.
+        detail_mm: size of the surface's grid cells.
+    """
+
+    frame_count: int
+    feature_pixels: int
+    flow_pixels: int
+    detail_mm: float
+
+
+QUALITIES = {
+    "normal": Quality(frame_count=30, feature_pixels=1920, flow_pixels=1920, detail_mm=1.0),
+    "draft": Quality(frame_count=20, feature_pixels=960, flow_pixels=960, detail_mm=3.0),
+}
 
 
 @dataclass(frozen=True)
@@ -56,14 +83,16 @@ class Settings:
         video: video file or image folder.
         landmarks: landmark file; see landmarks.files.
         scale: a KnownDistance, a KnownMarker, or None for the approximate scale.
-        frame_count: frames to use.
+        quality: 'normal' or 'draft'; see QUALITIES.
+        frame_count: frames to use; None for the quality's.
         strategy: 'sharp' or 'uniform'.
         cameras: 'colmap', 'vggsfm', 'colmap-model' or 'vggsfm-predictions'.
         cameras_path: the model folder or predictions file of the last two.
         vggsfm_python, vggsfm_checkout: the user's VGGSfM environment.
         shape_model: model file, None for the bundled one.
         regularisation: factor on the prior of the fit; more gives smoother, more typical shapes.
-        detail_cells: cells a side of the surface's grid.
+        detail_mm: size of the surface's grid cells; None for the quality's.
+        first_order_fit: fit by Adam instead of Gauss-Newton.
         remove_unseen: leave out what no camera saw.
         truth: folder of a phantom's truth, to measure the error.
     """
@@ -71,7 +100,8 @@ class Settings:
     video: Path
     landmarks: Path
     scale: KnownDistance | KnownMarker | None = None
-    frame_count: int = 30
+    quality: str = "normal"
+    frame_count: int | None = None
     strategy: str = "sharp"
     cameras: str = "colmap"
     cameras_path: Path | None = None
@@ -79,7 +109,8 @@ class Settings:
     vggsfm_checkout: Path | None = None
     shape_model: Path | None = None
     regularisation: float = 1.0
-    detail_cells: int = 256
+    detail_mm: float | None = None
+    first_order_fit: bool = False
     remove_unseen: bool = False
     truth: Path | None = None
 
@@ -189,16 +220,19 @@ class Reconstruction:
             }
         if stage == "cameras":
             extra = [] if s.cameras_path is None else [_hash_of_path(s.cameras_path)]
-            return {"backend": s.cameras, "imported": extra}
+            pixels = QUALITIES[s.quality].feature_pixels if s.cameras == "colmap" else None
+            return {"backend": s.cameras, "imported": extra, "feature_pixels": pixels}
+        if stage == "dense":
+            return {"flow_pixels": QUALITIES[s.quality].flow_pixels}
         if stage == "landmarks":
             return {"landmarks": hash_of_file(s.landmarks)}
         if stage == "align":
             return {"model": hash_of_file(s.shape_model) if s.shape_model else _default_model_name()}
         if stage == "fit":
-            return {"regularisation": s.regularisation}
+            return {"regularisation": s.regularisation, "first_order": s.first_order_fit}
         if stage == "surface":
             scale = s.scale and {"kind": type(s.scale).__name__, **asdict(s.scale)}
-            return {"scale": scale, "cells": s.detail_cells, "remove_unseen": s.remove_unseen}
+            return {"scale": scale, "detail_mm": self._detail_mm, "remove_unseen": s.remove_unseen}
         if stage == "report":
             return {"truth": hash_of_file(s.truth / "truth.json") if s.truth else None}
         return {}
@@ -208,7 +242,11 @@ class Reconstruction:
         # Imported cameras name pictures; all pictures of a folder are taken, so that every name is found.
         if self.settings.cameras_path is not None and not self.source_info.frames_per_second:
             return self.source_info.frame_count
-        return self.settings.frame_count
+        return self.settings.frame_count or QUALITIES[self.settings.quality].frame_count
+
+    @property
+    def _detail_mm(self) -> float:
+        return self.settings.detail_mm or QUALITIES[self.settings.quality].detail_mm
 
     def key(self, stage: str) -> str:
         """Hash of everything a stage depends on: its settings, and the keys of the stages before it."""
@@ -262,7 +300,9 @@ class Reconstruction:
         if s.cameras == "colmap":
             from .sfm.colmap import reconstruct_with_colmap
 
-            result = reconstruct_with_colmap(frames.folder, frames.names, folder / "colmap", progress)
+            result = reconstruct_with_colmap(
+                frames.folder, frames.names, folder / "colmap", progress, QUALITIES[s.quality].feature_pixels
+            )
             for name in ("database.db", "database.db-wal", "database.db-shm"):
                 (folder / "colmap" / name).unlink(missing_ok=True)  # 60 MB that nothing reads again
         elif s.cameras == "vggsfm":
@@ -297,8 +337,9 @@ class Reconstruction:
         from .sfm.dense import densify
         from .surface.mesh_file import TriangleMesh, write_ply
 
-        cloud = densify(self.cameras.cameras, self.frames.read, progress)
+        cloud, tracks = densify(self.cameras.cameras, self.frames.read, progress, QUALITIES[self.settings.quality].flow_pixels)
         cloud.save(folder / "dense.npz")
+        tracks.save(folder / "tracks.npz")
         mesh = TriangleMesh(
             cloud.points_world.astype(float), np.empty((0, 3), int), cloud.normals_world.astype(float), cloud.colors
         )
@@ -311,6 +352,13 @@ class Reconstruction:
         from .sfm.dense import DenseCloud
 
         return DenseCloud.load(self.case.path("dense", "dense.npz"))
+
+    @cached_property
+    def tracks(self):
+        """Where some of the dense points were seen."""
+        from .sfm.dense import FlowTracks
+
+        return FlowTracks.load(self.case.path("dense", "tracks.npz"))
 
     def _run_landmarks(self, folder: Path, progress: Progress) -> None:
         from .landmarks.locate import locate_landmarks
@@ -331,7 +379,7 @@ class Reconstruction:
 
         aligned = align_cloud(
             self.dense.points_world.astype(float),
-            self.dense.spread_world.astype(float),
+            self.dense.noise_world,
             self.landmarks.points_world,
             self.model,
         )
@@ -345,11 +393,25 @@ class Reconstruction:
         return AlignedCloud.load(self.case.path("align", "aligned.npz"))
 
     def _run_fit(self, folder: Path, progress: Progress) -> None:
-        from .shape_model.fit import FitSettings, fit_shape
+        from .shape_model.fit import FitSettings, fit_first_order, fit_shape
+        from .shape_model.track_fit import Tracks, refine_by_tracks
 
         settings = FitSettings(regularisation=self.settings.regularisation)
-        fit = fit_shape(self.align.points_model, self.align.landmarks_model, self.model, settings, progress)
-        fit.save(folder / "fit.npz")
+        aligned, tracks, to_model = self.align, self.tracks, self.align.world_to_model
+        fit = (fit_first_order if self.settings.first_order_fit else fit_shape)(
+            aligned.points_model,
+            aligned.landmarks_model,
+            self.model,
+            settings,
+            progress.part(0.0, 0.5),
+            noise_model=aligned.noise_model,
+        )
+        cameras = [self.cameras.cameras[name].moved(to_model) for name in tracks.names]
+        points = to_model.apply(tracks.points_world.astype(float))
+        seen = Tracks.of(cameras, tracks.frames, tracks.normalized, points)
+        refined = refine_by_tracks(fit, seen, aligned.landmarks_model, self.model, settings, progress=progress.part(0.5, 1.0))
+        refined.fit.save(folder / "fit.npz")
+        np.savez(folder / "motion.npz", motion=refined.motion, tracks=refined.tracks)
 
     @cached_property
     def fit(self):
@@ -357,6 +419,14 @@ class Reconstruction:
         from .shape_model.fit import ShapeFit
 
         return ShapeFit.load(self.case.path("fit", "fit.npz"))
+
+    @property
+    def _largest_motion_model(self) -> float:
+        """Largest movement of the chest's front in any frame, model units; the mean position counts as rest."""
+        with np.load(self.case.path("fit", "motion.npz")) as file:
+            motion = file["motion"] - file["motion"].mean(axis=0)
+        chest = motion[:, :3] + motion[:, 3:] * np.array([0.0, 0.0, 1.0])
+        return float(np.linalg.norm(chest, axis=1).max())
 
     def _run_surface(self, folder: Path, progress: Progress) -> None:
         from .surface.mesh_file import write_ply
@@ -400,16 +470,18 @@ class Reconstruction:
 
         from .shape_model.evaluation import Shape, distances_and_gradients, signed_distances
         from .surface.appearance import distance_to_points, keep_vertices, see_vertices
-        from .surface.extraction import extract_zero_level, project_to_zero_level
+        from .surface.extraction import cells_for, extract_zero_level, project_to_zero_level
         from .surface.mesh_file import TriangleMesh
 
         progress(0.05, "surface from the fitted shape")
         shape = Shape.of(self.model, torch.from_numpy(self.fit.code))
-        cells = self.settings.detail_cells
+        mm_per_unit = scale.mm_per_world / self._world_to_fit().scale
+        cells = cells_for(self._detail_mm / mm_per_unit)
         level = extract_zero_level(lambda points: signed_distances(shape, points), cells)
         progress(0.3, "vertices onto the zero level")
         vertices_model, normals_model = project_to_zero_level(level, lambda points: distances_and_gradients(shape, points))
-        fit_to_patient = model_to_patient(scale.mm_per_world / self._world_to_fit().scale)
+        uncertainty = self._uncertainty_model(vertices_model) * mm_per_unit
+        fit_to_patient = model_to_patient(mm_per_unit)
         vertices, normals = fit_to_patient.apply(vertices_model), fit_to_patient.apply_directions(normals_model)
         cameras = {name: camera.moved(world_to_patient) for name, camera in self.cameras.cameras.items()}
         seen = see_vertices(vertices, normals, cameras, self.frames.read, progress.part(0.5, 0.95))
@@ -418,8 +490,28 @@ class Reconstruction:
         faces, kept = level.faces, np.arange(len(vertices))
         if self.settings.remove_unseen:
             kept, faces = keep_vertices(vertices, faces, seen.views > 0)
-        scalars = {"residual_mm": residual[kept], "views": seen.views[kept].astype(float)}
+        scalars = {
+            "residual_mm": residual[kept],
+            "views": seen.views[kept].astype(float),
+            "uncertainty_mm": uncertainty[kept],
+        }
         return TriangleMesh(vertices[kept], faces, normals[kept], seen.colors[kept], scalars)
+
+    def _uncertainty_model(self, vertices_model: np.ndarray) -> np.ndarray:
+        """Standard deviation of the surface along its normal, model units: the fit's posterior and the model's own error.
+
+        The posterior is smooth, so it is evaluated at some vertices and interpolated.
+        """
+        from scipy.spatial import cKDTree
+
+        from .shape_model.fit import surface_uncertainty
+
+        some = vertices_model[:: max(1, len(vertices_model) // UNCERTAINTY_POINTS)]
+        posterior = surface_uncertainty(self.fit, self.model, some)
+        distance, index = cKDTree(some).query(vertices_model, 4, workers=-1)
+        weight = 1.0 / (distance + 1e-6)
+        interpolated = (posterior[index] * weight).sum(axis=1) / weight.sum(axis=1)
+        return np.hypot(interpolated, self.model.expression_error)
 
     @cached_property
     def surface(self):
@@ -466,6 +558,12 @@ class Reconstruction:
             )
         if not fit.converged:
             warnings.append("The fit stopped before it converged; look at the outline on the frames.")
+        motion_mm = self._largest_motion_model * mm_per_unit
+        if motion_mm > LARGE_MOTION_MM:
+            warnings.append(
+                f"The patient moved by up to {motion_mm:.0f} mm while being filmed; this is allowed for, but film again with the "
+                "breath held if it matters."
+            )
         if fit.prior_distance > 2:
             warnings.append("This body is unusual for the shape model; look at the outline on the frames with care.")
         if "phantom" in str(self.model.card.get("population", "")):
@@ -488,7 +586,7 @@ class Reconstruction:
             "points": {
                 "dense": len(self.dense.points_world),
                 "on_torso": len(aligned.points_model),
-                "median_spread_mm": float(np.median(aligned.spread_model) * mm_per_unit),
+                "median_noise_mm": float(np.median(aligned.noise_model) * mm_per_unit),
             },
             "landmarks": {
                 name: {
@@ -512,6 +610,7 @@ class Reconstruction:
                 "inlier_share": fit.inlier_share,
                 "iterations": fit.iterations,
                 "converged": fit.converged,
+                "largest_patient_motion_mm": motion_mm,
                 "distance_from_mean_body": fit.prior_distance,
                 "mm_per_model_unit": mm_per_unit,
             },
@@ -520,6 +619,8 @@ class Reconstruction:
                 "faces": len(self.surface.faces),
                 "seen_share": float(seen.mean()),
                 "median_distance_to_points_mm": float(np.median(self.surface.scalars["residual_mm"][seen])),
+                "median_uncertainty_mm": float(np.median(self.surface.scalars["uncertainty_mm"][seen])),
+                "p95_uncertainty_mm": float(np.percentile(self.surface.scalars["uncertainty_mm"][seen], 95)),
             },
             "warnings": warnings,
         }
@@ -574,13 +675,17 @@ def _finite(value: float) -> float | None:
 def _lines(report: dict) -> list[str]:
     """The report's numbers in plain words."""
     scale, fit, points, frames = report["scale"], report["fit"], report["points"], report["frames"]
+    surface = report["surface"]
     lines = [
         f"Scale: {scale['source']}; uncertain by {100 * scale['relative_uncertainty']:.1f} % "
         f"({scale['uncertainty_mm_over_250_mm']:.1f} mm over 25 cm, one standard deviation).",
         f"Frames: {frames['registered']} of {frames['selected']} placed in space. Cameras: {report['cameras']['source']}.",
-        f"Points: {points['on_torso']} measured on the torso, spread {points['median_spread_mm']:.1f} mm (median). "
+        f"Points: {points['on_torso']} measured on the torso, noise {points['median_noise_mm']:.1f} mm (median). "
         f"Fit: {fit['residual_median_mm']:.1f} mm median distance of points to the surface, 95 % within "
         f"{fit['residual_p95_mm']:.1f} mm; model {fit['model']}.",
+        f"Surface: uncertain by {surface['median_uncertainty_mm']:.1f} mm where a frame sees it (one standard deviation, median; "
+        f"95 % of it by less than {surface['p95_uncertainty_mm']:.1f} mm), by the fit's posterior and the model's error on "
+        "bodies it never saw; the scale comes on top.",
         "Straight distances: " + "; ".join(f"{name} {mm:.0f} mm" for name, mm in report["distances_mm"].items()) + ".",
     ]
     return lines + [f"Note: {warning}" for warning in report["warnings"]]

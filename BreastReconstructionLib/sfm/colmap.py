@@ -23,9 +23,16 @@ RANDOM_SEED = 0
 
 
 def reconstruct_with_colmap(
-    image_folder: Path, names: tuple[str, ...], work_folder: Path, progress: Progress
+    image_folder: Path, names: tuple[str, ...], work_folder: Path, progress: Progress, feature_pixels: int
 ) -> CameraReconstruction:
     """Find the cameras; one shared SIMPLE_RADIAL camera, sequential matches, all pairs if those do not suffice.
+
+    Args:
+        image_folder: holds the frames.
+        names: their file names, in order of time.
+        work_folder: emptied and filled.
+        progress: reported by frames and pairs.
+        feature_pixels: pictures are shrunk to this longer side before features are sought.
 
     Raises:
         DependencyError: pycolmap is not installed.
@@ -42,6 +49,7 @@ def reconstruct_with_colmap(
 
     features = pycolmap.FeatureExtractionOptions()
     features.sift.peak_threshold = PEAK_THRESHOLD
+    features.max_image_size = feature_pixels
     features.use_gpu = False  # GPU SIFT needs a display on most machines
     reader = pycolmap.ImageReaderOptions()
     reader.camera_model = "SIMPLE_RADIAL"

@@ -24,6 +24,7 @@ PIXEL_STEP = 2
 # Relative to the median distance of the cameras to the subject: a phone held 0.9 m away gives voxels of 2 mm.
 VOXEL_SHARE = 1 / 450
 FEWEST_POINTS_A_VOXEL = 3
+TRACKS_A_FRAME = 2000
 SUBJECT_SHARE = 0.6
 
 
@@ -45,6 +46,12 @@ class DenseCloud:
     covariance_world: np.ndarray
     counts: np.ndarray
 
+    @property
+    def noise_world(self) -> np.ndarray:
+        """Standard deviation of each point along its normal, (N,)."""
+        normals = self.normals_world.astype(float)
+        return np.sqrt(np.einsum("ni,nij,nj->n", normals, self.covariance_world.astype(float), normals))
+
     def save(self, path: Path) -> None:
         """Write one npz."""
         np.savez(path, **self.__dict__)
@@ -54,6 +61,34 @@ class DenseCloud:
         """Read what `save` wrote."""
         with np.load(path) as file:
             return cls(**{key: file[key] for key in file.files})
+
+
+@dataclass(frozen=True)
+class FlowTracks:
+    """Some of the points with where each was seen: what a fit to the pictures themselves needs.
+
+    Attributes:
+        names: (F,) frames, in order.
+        frames: (T, S) index of each sighting's frame; the first is the reference frame. -1 for no sighting.
+        normalized: (T, S, 2) undistorted coordinates on the plane z = 1 of that frame's camera.
+        points_world: (T, 3) triangulated.
+    """
+
+    names: tuple[str, ...]
+    frames: np.ndarray
+    normalized: np.ndarray
+    points_world: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Write one npz."""
+        np.savez(path, **(self.__dict__ | {"names": np.array(self.names)}))
+
+    @classmethod
+    def load(cls, path: Path) -> FlowTracks:
+        """Read what `save` wrote."""
+        with np.load(path) as file:
+            values = {key: file[key] for key in file.files}
+        return cls(**(values | {"names": tuple(str(name) for name in values["names"])}))
 
 
 @dataclass(frozen=True)
@@ -73,6 +108,7 @@ class _Points:
         positions: (K, 3) world.
         pixels: (K, 2) in the reference frame.
         information: (K, 3, 3) inverse covariance for an error of 1 in the plane z = 1 of a camera.
+        sightings: (K, S, 2) on that plane, NaN where not seen; the reference frame first.
         squared_error: sum of squared reprojection errors on that plane.
         freedoms: measured coordinates less the fitted ones.
     """
@@ -80,8 +116,14 @@ class _Points:
     positions: np.ndarray
     pixels: np.ndarray
     information: np.ndarray
+    sightings: np.ndarray
     squared_error: float
     freedoms: int
+
+    def only(self, kept: np.ndarray) -> _Points:
+        """Those of a (K,) mask."""
+        arrays = {key: getattr(self, key)[kept] for key in ("positions", "pixels", "information", "sightings")}
+        return replace(self, **arrays)
 
 
 class _Voxels:
@@ -149,7 +191,9 @@ def subject_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
     return center, float(np.median(np.linalg.norm(centers - center, axis=1)))
 
 
-def densify(cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray], progress: Progress) -> DenseCloud:
+def densify(
+    cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray], progress: Progress, flow_pixels: int
+) -> tuple[DenseCloud, FlowTracks]:
     """Triangulate dense points on the subject.
 
     Optical flow (DIS, on CLAHE-equalised grey) to the frames i±1 and i±2, followed to i±3 and i±4, checked forward and
@@ -160,30 +204,32 @@ def densify(cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray
         cameras: name -> Camera; neighbours are neighbours in the order of names.
         read_picture: name -> (H, W, 3) BGR.
         progress: reported a reference frame.
+        flow_pixels: pictures are shrunk to this longer side; all other lengths in pixels are of the shrunk picture.
 
     Raises:
         CameraError: hardly any point survives.
     """
     names = sorted(cameras)
     center, distance = subject_sphere(list(cameras.values()))
+    shrunk = [_shrunk(cameras[name], flow_pixels) for name in names]
     radius = SUBJECT_SHARE * distance
     voxels = _Voxels(center, radius, distance * VOXEL_SHARE)
-    reach = max(CHAINS)
+    reach = max([*NEIGHBOURS, *CHAINS])
     pictures: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     flows: dict[tuple[int, int], np.ndarray] = {}
+    kept = []
     for i in range(len(names)):
         for j in range(max(i - reach, 0), min(i + reach + 1, len(names))):
             if j not in pictures:
-                pictures[j] = _prepare(read_picture(names[j]))
+                pictures[j] = _prepare(read_picture(names[j]), shrunk[j])
         for pair in _pairs(i, reach, len(names)):
             if pair not in flows:
                 flows[pair] = _flow(pictures[pair[0]][0], pictures[pair[1]][0])
-        grid = _grid(cameras[names[i]], center, radius)
-        found = _triangulate_tracks(cameras[names[i]], grid, _tracks(i, [cameras[name] for name in names], grid, flows))
-        inside = np.linalg.norm(found.positions - center, axis=1) < radius
-        found = replace(
-            found, positions=found.positions[inside], pixels=found.pixels[inside], information=found.information[inside]
-        )
+        grid = _grid(shrunk[i], center, radius)
+        tracks = _tracks(i, shrunk, grid, flows)
+        found = _triangulate_tracks(shrunk[i], grid, list(tracks.values()))
+        found = found.only(np.linalg.norm(found.positions - center, axis=1) < radius)
+        kept.append(_kept_tracks(found, [i, *(i + step for step in tracks)], i))
         column, row = found.pixels.astype(int).T
         voxels.add(found, pictures[i][1][row, column])
         # What lies behind is no longer needed: memory does not grow with the number of frames.
@@ -197,7 +243,8 @@ def densify(cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray
             f"Only {voxels.points} points of the patient could be measured; film in bright, even light, without zoom, "
             "so that the skin shows its texture."
         )
-    return voxels.cloud(list(cameras.values()))
+    frames, normalized, points = (np.concatenate(part) for part in zip(*kept, strict=True))
+    return voxels.cloud(list(cameras.values())), FlowTracks(tuple(names), frames, normalized, points.astype(np.float32))
 
 
 def _pairs(i: int, reach: int, count: int) -> list[tuple[int, int]]:
@@ -206,9 +253,16 @@ def _pairs(i: int, reach: int, count: int) -> list[tuple[int, int]]:
     return [(a, b) for a in window for b in window if b - a in NEIGHBOURS]
 
 
-def _prepare(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _shrunk(camera: Camera, longest: int) -> Camera:
+    return camera.resized(min(1.0, longest / max(camera.width, camera.height)))
+
+
+def _prepare(picture: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Return the equalised grey picture and the RGB one, in the size of the camera's picture."""
     import cv2
 
+    if picture.shape[1] != camera.width:
+        picture = cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
     gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     equalised = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(16, 16)).apply(gray)
     return equalised, picture[..., ::-1]
@@ -231,20 +285,33 @@ def _grid(camera: Camera, center: np.ndarray, radius: float) -> np.ndarray:
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
-def _tracks(i: int, cameras: list[Camera], grid: np.ndarray, flows: dict[tuple[int, int], np.ndarray]) -> list[_Track]:
-    """Where the grid's pixels of frame i went in its neighbours, direct or through another frame."""
+def _kept_tracks(found: _Points, frames: list[int], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Some tracks of one reference frame: frames (T, S), normalized (T, S, 2), points (T, 3); S is 1 + all neighbours."""
+    count = min(TRACKS_A_FRAME, len(found.positions))
+    chosen = np.random.default_rng(seed).choice(len(found.positions), count, replace=False)
+    slots = 1 + len(NEIGHBOURS) + len(CHAINS)
+    index = np.full((count, slots), -1, np.int16)
+    normalized = np.full((count, slots, 2), np.nan, np.float32)
+    sightings = found.sightings[chosen]
+    normalized[:, : len(frames)] = sightings
+    index[:, : len(frames)] = np.where(np.isfinite(sightings[..., 0]), frames, -1)
+    return index, normalized, found.positions[chosen]
+
+
+def _tracks(i: int, cameras: list[Camera], grid: np.ndarray, flows: dict[tuple[int, int], np.ndarray]) -> dict[int, _Track]:
+    """Where the grid's pixels of frame i went in its neighbours, direct or through another frame, by their distance."""
     start = _Track(cameras[i], grid.astype(np.float32), np.ones(len(grid), bool))
     direct = {
         step: _follow(start, cameras[i + step], flows[i, i + step], flows[i + step, i])
         for step in NEIGHBOURS
         if 0 <= i + step < len(cameras)
     }
-    chained = [
-        _follow(direct[via], cameras[i + step], flows[i + via, i + step], flows[i + step, i + via])
+    chained = {
+        step: _follow(direct[via], cameras[i + step], flows[i + via, i + step], flows[i + step, i + via])
         for step, via in CHAINS.items()
         if 0 <= i + step < len(cameras)
-    ]
-    return [*direct.values(), *chained]
+    }
+    return direct | chained
 
 
 def _follow(track: _Track, camera: Camera, forward: np.ndarray, backward: np.ndarray) -> _Track:
@@ -263,7 +330,7 @@ def _triangulate_tracks(camera: Camera, grid: np.ndarray, tracks: list[_Track]) 
     views = 1 + sum(track.trusted.astype(int) for track in tracks)
     candidates = np.flatnonzero(views >= FEWEST_VIEWS)
     if len(candidates) == 0:
-        return _Points(np.empty((0, 3)), np.empty((0, 2)), np.empty((0, 3, 3)), 0.0, 0)
+        return _Points(np.empty((0, 3)), np.empty((0, 2)), np.empty((0, 3, 3)), np.empty((0, len(tracks) + 1, 2)), 0.0, 0)
     everywhere = _Track(camera, grid, np.ones(len(grid), bool))
     # COLMAP's pixel centres lie at halves.
     used = [_Track(t.camera, t.pixels[candidates] + 0.5, t.trusted[candidates]) for t in [everywhere, *tracks]]
@@ -303,7 +370,10 @@ def _triangulate_tracks(camera: Camera, grid: np.ndarray, tracks: list[_Track]) 
         widest = np.where(track.trusted, np.minimum(widest, cosine), widest)
     good &= widest < np.cos(np.radians(SMALLEST_ANGLE_DEGREES))
     freedoms = int((2 * views[candidates[good]] - 3).sum())
-    return _Points(points[good], grid[candidates[good]], information[good], float(squared[good].sum()), freedoms)
+    sightings = np.stack(
+        [np.where(track.trusted[good, None], seen[good], np.nan) for track, seen in zip(used, observed, strict=True)], axis=1
+    )
+    return _Points(points[good], grid[candidates[good]], information[good], sightings, float(squared[good].sum()), freedoms)
 
 
 def _normals(points: np.ndarray, cameras: list[Camera], neighbours: int = 24) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import LandmarkError
 from ..geometry import Similarity, fit_similarity
-from .evaluation import Shape, signed_distances
+from .evaluation import ROUGH_WEIGHT, Shape, signed_distances
 from .model_file import ShapeModel
 
 # Model units; 58 mm at the official model's 291.8 mm a unit.
@@ -23,14 +23,14 @@ class AlignedCloud:
 
     Attributes:
         points_model: (N, 3).
-        spread_model: (N,) measured spread of each point, model units.
+        noise_model: (N,) standard deviation of each point along its normal, model units.
         landmarks_model: (6, 3).
         world_to_model: the similarity.
         pruned: points that were left out.
     """
 
     points_model: np.ndarray
-    spread_model: np.ndarray
+    noise_model: np.ndarray
     landmarks_model: np.ndarray
     world_to_model: Similarity
     pruned: int
@@ -40,7 +40,7 @@ class AlignedCloud:
         np.savez(
             path,
             points_model=self.points_model.astype(np.float32),
-            spread_model=self.spread_model.astype(np.float32),
+            noise_model=self.noise_model.astype(np.float32),
             landmarks_model=self.landmarks_model,
             pruned=self.pruned,
             **{f"similarity_{key}": value for key, value in self.world_to_model.as_dict().items()},
@@ -53,7 +53,7 @@ class AlignedCloud:
             similarity = Similarity.from_dict({key: file[f"similarity_{key}"] for key in ("scale", "rotation", "translation")})
             return cls(
                 file["points_model"].astype(float),
-                file["spread_model"].astype(float),
+                file["noise_model"].astype(float),
                 file["landmarks_model"],
                 similarity,
                 int(file["pruned"]),
@@ -61,7 +61,7 @@ class AlignedCloud:
 
 
 def align_cloud(
-    points_world: np.ndarray, spread_world: np.ndarray, landmarks_world: np.ndarray, model: ShapeModel
+    points_world: np.ndarray, noise_world: np.ndarray, landmarks_world: np.ndarray, model: ShapeModel
 ) -> AlignedCloud:
     """Bring the cloud to model space and keep the torso.
 
@@ -70,7 +70,7 @@ def align_cloud(
 
     Args:
         points_world: (N, 3).
-        spread_world: (N,).
+        noise_world: (N,) standard deviation of each point along its normal.
         landmarks_world: (6, 3).
         model: the shape model.
 
@@ -89,13 +89,13 @@ def align_cloud(
     points = similarity.apply(points_world)
     kept = inside_crop(points, landmarks)
     mean_shape = Shape.of(model, model.latent_mean)
-    kept[kept] = np.abs(signed_distances(mean_shape, points[kept])) < PRUNE_DISTANCE
+    kept[kept] = np.abs(signed_distances(mean_shape, points[kept], ROUGH_WEIGHT)) < PRUNE_DISTANCE
     if kept.sum() < 1000:
         raise LandmarkError(
             f"Only {kept.sum()} measured points lie on the torso that the landmarks describe; check the landmarks, and "
             "that the video shows the whole torso."
         )
-    return AlignedCloud(points[kept], spread_world[kept] * similarity.scale, landmarks, similarity, int((~kept).sum()))
+    return AlignedCloud(points[kept], noise_world[kept] * similarity.scale, landmarks, similarity, int((~kept).sum()))
 
 
 def inside_crop(points_model: np.ndarray, landmarks_model: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ points count by a Geman-McClure kernel whose scale shrinks from stage to stage (
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,11 @@ from ..progress import Progress
 from .evaluation import Shape, anchor_jacobian, derivatives, signed_distances
 from .model_file import ShapeModel
 
+# Points that the residuals of the summary are taken from.
+SUMMARY_POINTS = 20_000
+FIRST_ORDER_STEPS, FIRST_ORDER_POINTS = 600, 1000
+IDENTITY = Similarity(1.0, np.eye(3), np.zeros(3))
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -26,7 +31,7 @@ class FitSettings:
 
     Attributes:
         stages: (points, kernel scale) of each stage, coarse to fine.
-        point_noise: standard deviation of a measured point.
+        point_noise: standard deviation of a measured point beyond its own covariance, along the surface's normal.
         independent_points: how many independent measurements all points together are worth; neighbours err alike.
         landmark_noise: standard deviation of a landmark.
         similarity_noise: standard deviations of the landmarks' similarity: rotation (radians), translation, log scale.
@@ -60,6 +65,8 @@ class ShapeFit:
         iterations: Gauss-Newton steps in all.
         converged: whether the last stage ended by itself.
         prior_distance: |u| / sqrt(R): 1 for a typical member of the training population, above 2 for an unusual one.
+        covariance: (R + 7, R + 7) posterior of u and the similarity's rotation vector, translation and log scale: the
+            inverse of the Gauss-Newton matrix at the optimum (Laplace approximation).
     """
 
     code: np.ndarray
@@ -72,6 +79,7 @@ class ShapeFit:
     iterations: int
     converged: bool
     prior_distance: float
+    covariance: np.ndarray
 
     def save(self, path: Path) -> None:
         """Write one npz."""
@@ -89,9 +97,44 @@ class ShapeFit:
 
 
 @dataclass(frozen=True)
-class _State:
+class State:
+    """Where a fit is: (R,) whitened code, and the similarity from the aligned frame to the model's."""
+
     u: torch.Tensor
     similarity: Similarity
+
+    def stepped(self, step: torch.Tensor) -> State:
+        """Return the state after a step (R + 7,): code, rotation vector, translation, log scale."""
+        count = len(self.u)
+        rotation_vector, translation, log_scale = step[count : count + 3], step[count + 3 : count + 6], step[count + 6]
+        small = Similarity(
+            float(log_scale.exp()),
+            Rotation.from_rotvec(rotation_vector.numpy()).as_matrix(),
+            translation.numpy().astype(float),
+        )
+        return State(self.u + step[:count], small.after(self.similarity))
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What is fitted to: (N, 3) points, their (N,) inverse variances, (6, 3) landmarks, and what is believed of them."""
+
+    points: np.ndarray
+    precision: np.ndarray
+    landmarks: np.ndarray
+    model: ShapeModel
+    settings: FitSettings
+
+    def first(self, count: int, order: np.ndarray) -> _Data:
+        chosen = order[:count]
+        return replace(self, points=self.points[chosen], precision=self.precision[chosen])
+
+
+def _data(points: np.ndarray, landmarks: np.ndarray, model: ShapeModel, settings: FitSettings, noise: np.ndarray | None) -> _Data:
+    if len(points) < 200:
+        raise FitError(f"Only {len(points)} points are left to fit; check landmarks and video.")
+    variance = settings.point_noise**2 + (np.zeros(len(points)) if noise is None else noise**2)
+    return _Data(points, 1.0 / variance, landmarks, model, settings)
 
 
 def fit_shape(
@@ -100,6 +143,7 @@ def fit_shape(
     model: ShapeModel,
     settings: FitSettings | None = None,
     progress: Progress | None = None,
+    noise_model: np.ndarray | None = None,
 ) -> ShapeFit:
     """Fit code and similarity to points.
 
@@ -109,27 +153,27 @@ def fit_shape(
         model: the shape model.
         settings: see FitSettings.
         progress: reported an iteration.
+        noise_model: (N,) standard deviations of the points along the normal; None for points that are all equally good.
 
     Raises:
         FitError: too few points, or no finite solution.
     """
     settings, progress = settings or FitSettings(), progress or Progress()
-    if len(points_model) < 200:
-        raise FitError(f"Only {len(points_model)} points are left to fit; check landmarks and video.")
+    data = _data(points_model, landmarks_model, model, settings, noise_model)
     order = np.random.default_rng(settings.seed).permutation(len(points_model))
-    state = _State(torch.zeros(model.latent_basis.shape[1]), Similarity(1.0, np.eye(3), np.zeros(3)))
+    state = State(torch.zeros(model.latent_basis.shape[1]), IDENTITY)
     iterations, converged = 0, False
     for stage, (count, kernel) in enumerate(settings.stages):
-        points = points_model[order[:count]]
+        part = data.first(count, order)
         damping = 1e-3
-        linear = _linearise(state, points, landmarks_model, model, kernel, settings)
+        linear = _linearise(state, part, kernel)
         converged = False
         for step in range(settings.largest_iterations):
             progress((stage + step / settings.largest_iterations) / len(settings.stages), f"fit, step {iterations + 1}")
             iterations += 1
             for _ in range(8):
                 candidate, moved = _step(state, linear, damping)
-                trial = _linearise(candidate, points, landmarks_model, model, kernel, settings)
+                trial = _linearise(candidate, part, kernel)
                 if trial.cost <= linear.cost:
                     break
                 damping *= 10
@@ -140,7 +184,7 @@ def fit_shape(
             if moved < settings.smallest_step:
                 converged = True
                 break
-    return _summary(state, points_model, model, settings, iterations, converged)
+    return _summary(state, linear, data.first(SUMMARY_POINTS, order), iterations, converged)
 
 
 @dataclass(frozen=True)
@@ -153,35 +197,46 @@ class _Linear:
     rows: torch.Tensor
 
 
-def _linearise(
-    state: _State,
-    points: np.ndarray,
-    landmarks: np.ndarray,
-    model: ShapeModel,
-    kernel: float,
-    settings: FitSettings,
-) -> _Linear:
+def _linearise(state: State, data: _Data, kernel: float) -> _Linear:
+    settings, model = data.settings, data.model
     shape = Shape.of(model, model.code(state.u))
-    moved = torch.as_tensor(state.similarity.apply(points), dtype=torch.float32)
+    moved = torch.as_tensor(state.similarity.apply(data.points), dtype=torch.float32)
     at = derivatives(shape, moved)
-    rows = torch.cat([at.by_code, _by_similarity(at.by_point, moved)], dim=1)
+    rows = torch.cat([at.by_code, by_similarity(at.by_point, moved)], dim=1)
     residual = at.distance
     square = kernel**2 / (kernel**2 + residual**2)
-    scale = settings.independent_points / len(points) / settings.point_noise**2
+    # All points together are worth `independent_points` ones of mean precision.
+    scale = torch.as_tensor(data.precision * (settings.independent_points / len(data.points)), dtype=torch.float32)
     # Geman-McClure: rho = r^2 c^2 / (c^2 + r^2) / 2, whose weight is (c^2 / (c^2 + r^2))^2.
-    cost = 0.5 * scale * float((residual**2 * square).sum())
+    cost = 0.5 * float((scale * residual**2 * square).sum())
     weighted = rows * (scale * square**2)[:, None]
-    matrix = weighted.T @ rows
-    gradient = weighted.T @ residual
+    prior = beliefs(state, shape, data.landmarks, settings)
+    return _Linear(cost + prior.cost, weighted.T @ residual + prior.gradient, weighted.T @ rows + prior.matrix, rows)
 
+
+@dataclass(frozen=True)
+class Beliefs:
+    """Normal equations of what is believed besides the points: cost, (R + 7,) gradient, (R + 7, R + 7) matrix."""
+
+    cost: float
+    gradient: torch.Tensor
+    matrix: torch.Tensor
+
+
+def beliefs(state: State, shape: Shape, landmarks: np.ndarray, settings: FitSettings) -> Beliefs:
+    """Landmarks at the anchors, a code as in the training population, a similarity near the landmarks' own.
+
+    Raises:
+        FitError: the numbers are not finite.
+    """
     count = len(state.u)
     seen = torch.as_tensor(state.similarity.apply(landmarks), dtype=torch.float32)
     difference = (shape.anchors - seen).reshape(-1)
-    anchor_rows = torch.cat([anchor_jacobian(shape), -_landmark_rows(seen)], dim=1)
-    anchor_scale = 1.0 / settings.landmark_noise**2
-    cost += 0.5 * anchor_scale * float(difference @ difference)
-    matrix += anchor_scale * anchor_rows.T @ anchor_rows
-    gradient += anchor_scale * anchor_rows.T @ difference
+    rows = torch.cat([anchor_jacobian(shape), -_landmark_rows(seen)], dim=1)
+    scale = 1.0 / settings.landmark_noise**2
+    cost = 0.5 * scale * float(difference @ difference)
+    matrix = scale * rows.T @ rows
+    gradient = scale * rows.T @ difference
 
     cost += 0.5 * settings.regularisation * float(state.u @ state.u)
     matrix[:count, :count] += settings.regularisation * torch.eye(count)
@@ -194,7 +249,7 @@ def _linearise(
     gradient[count:] += precision * parameters
     if not np.isfinite(cost):
         raise FitError("The fit left the range of numbers; check that the landmarks are on the patient.")
-    return _Linear(cost, gradient, matrix, rows)
+    return Beliefs(cost, gradient, matrix)
 
 
 def _parameters(similarity: Similarity) -> torch.Tensor:
@@ -203,7 +258,7 @@ def _parameters(similarity: Similarity) -> torch.Tensor:
     return torch.tensor([*vector, *similarity.translation, np.log(similarity.scale)], dtype=torch.float32)
 
 
-def _by_similarity(by_point: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+def by_similarity(by_point: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
     """Derivative by a small rotation vector, translation and log scale applied after the present similarity."""
     return torch.cat([torch.cross(points, by_point, dim=1), by_point, (by_point * points).sum(1, keepdim=True)], dim=1)
 
@@ -221,25 +276,16 @@ def _landmark_rows(points: torch.Tensor) -> torch.Tensor:
     return rows.reshape(3 * count, 7)
 
 
-def _step(state: _State, linear: _Linear, damping: float) -> tuple[_State, float]:
+def _step(state: State, linear: _Linear, damping: float) -> tuple[State, float]:
     diagonal = linear.matrix.diagonal()
     step = torch.linalg.solve((linear.matrix + damping * torch.diag(diagonal)).double(), -linear.gradient.double()).float()
     moved = float((linear.rows @ step).square().mean().sqrt())
-    count = len(state.u)
-    rotation_vector, translation, log_scale = step[count : count + 3], step[count + 3 : count + 6], step[-1]
-    small = Similarity(
-        float(log_scale.exp()),
-        Rotation.from_rotvec(rotation_vector.numpy()).as_matrix(),
-        translation.numpy().astype(float),
-    )
-    return _State(state.u + step[:count], small.after(state.similarity)), moved
+    return state.stepped(step), moved
 
 
-def _summary(
-    state: _State, points: np.ndarray, model: ShapeModel, settings: FitSettings, iterations: int, converged: bool
-) -> ShapeFit:
-    shape = Shape.of(model, model.code(state.u))
-    residual = np.abs(signed_distances(shape, state.similarity.apply(points)))
+def _summary(state: State, linear: _Linear, data: _Data, iterations: int, converged: bool) -> ShapeFit:
+    shape = Shape.of(data.model, data.model.code(state.u))
+    residual = np.abs(signed_distances(shape, state.similarity.apply(data.points)))
     return ShapeFit(
         code=shape.code.numpy(),
         refinement=state.similarity,
@@ -247,8 +293,56 @@ def _summary(
         residual_mean=float(residual.mean()),
         residual_median=float(np.median(residual)),
         residual_p95=float(np.percentile(residual, 95)),
-        inlier_share=float((residual < 3 * settings.stages[-1][1]).mean()),
+        inlier_share=float((residual < 3 * data.settings.stages[-1][1]).mean()),
         iterations=iterations,
         converged=converged,
         prior_distance=float(state.u.norm() / np.sqrt(len(state.u))),
+        covariance=torch.linalg.inv(linear.matrix.double()).float().numpy(),
     )
+
+
+def surface_uncertainty(fit: ShapeFit, model: ShapeModel, points_model: np.ndarray) -> np.ndarray:
+    """Return the (N,) standard deviation, along the normal, of the fitted surface at (N, 3) points on it; model units.
+
+    The posterior covariance of code and similarity, carried to the surface by the implicit function theorem: a point of
+    the zero level moves along its normal by -(df/du) du / |df/dx|. It does not know what the model cannot express.
+    """
+    shape = Shape.of(model, torch.from_numpy(fit.code))
+    points = torch.as_tensor(points_model, dtype=torch.float32)
+    at = derivatives(shape, points)
+    rows = torch.cat([at.by_code, by_similarity(at.by_point, points)], dim=1) / at.by_point.norm(dim=1, keepdim=True)
+    variance = ((rows @ torch.from_numpy(fit.covariance)) * rows).sum(dim=1)
+    return variance.clamp_min(0).sqrt().numpy().astype(float)
+
+
+def fit_first_order(
+    points_model: np.ndarray,
+    landmarks_model: np.ndarray,
+    model: ShapeModel,
+    settings: FitSettings | None = None,
+    progress: Progress | None = None,
+    noise_model: np.ndarray | None = None,
+) -> ShapeFit:
+    """Fit by Adam on the same cost: slower, but without a matrix to solve; arguments, result and errors as `fit_shape`.
+
+    Random points a step, and the stages' kernels in turn, each for a third of the steps.
+    """
+    settings, progress = settings or FitSettings(), progress or Progress()
+    data = _data(points_model, landmarks_model, model, settings, noise_model)
+    rng = np.random.default_rng(settings.seed)
+    state = State(torch.zeros(model.latent_basis.shape[1]), IDENTITY)
+    # A step of Adam is as long as its rate: in standard deviations of the code, radians, model units, log scale.
+    rate = torch.cat([torch.full_like(state.u, 0.05), torch.full((7,), 0.0005)])
+    mean, square = torch.zeros_like(rate), torch.zeros_like(rate)
+    for step in range(FIRST_ORDER_STEPS):
+        progress(step / FIRST_ORDER_STEPS, f"first-order fit, step {step + 1}")
+        kernel = settings.stages[step * len(settings.stages) // FIRST_ORDER_STEPS][1]
+        chosen = rng.choice(len(points_model), min(FIRST_ORDER_POINTS, len(points_model)), replace=False)
+        gradient = _linearise(state, data.first(FIRST_ORDER_POINTS, chosen), kernel).gradient
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        corrected = mean / (1 - 0.9 ** (step + 1)) / ((square / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+        state = state.stepped(-rate * 0.5 ** (step // (FIRST_ORDER_STEPS // 5)) * corrected)
+    order = rng.permutation(len(points_model))
+    count, kernel = settings.stages[-1]
+    linear = _linearise(state, data.first(count, order), kernel)
+    return _summary(state, linear, data.first(SUMMARY_POINTS, order), FIRST_ORDER_STEPS, True)

@@ -42,9 +42,21 @@ class ShapeModel:
     mm_per_unit_spread: float
     card: dict
 
+    @property
+    def expression_error(self) -> float:
+        """Standard deviation, in model units, of what the model cannot express, by its card; 0 if the card does not say.
+
+        The card gives the mean absolute distance on held-out subjects; a normal distribution's is 0.8 of its deviation.
+        """
+        return self.card.get("metrics", {}).get("mean_mm", 0.0) / 0.798 / self.mm_per_unit
+
     def code(self, u: torch.Tensor) -> torch.Tensor:
         """Return the (latent,) code of (R,) whitened coordinates."""
         return self.latent_mean + self.latent_basis @ u
+
+    def whitened(self, code: torch.Tensor) -> torch.Tensor:
+        """Return the (R,) whitened coordinates of a (latent,) code; the basis is orthogonal."""
+        return (self.latent_basis.T @ (code - self.latent_mean)) / self.latent_basis.square().sum(dim=0)
 
 
 def latent_distribution(codes: np.ndarray, kept_variance: float = 0.9995) -> tuple[np.ndarray, np.ndarray]:

@@ -129,9 +129,7 @@ class _Grid:
         kept = (corners.min(axis=(1, 2, 3)) <= near) & (corners.max(axis=(1, 2, 3)) >= -near)
         lattice = _halved(corners[kept]).reshape(-1)
         steps = np.stack(np.meshgrid(*((0, 1, 2),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-        keys, first = np.unique(
-            _point_keys((2 * self.cells[kept][:, None] + steps).reshape(-1, 3), count), return_index=True
-        )
+        keys, first = np.unique(_point_keys((2 * self.cells[kept][:, None] + steps).reshape(-1, 3), count), return_index=True)
         values = lattice[first].astype(np.float32)
         exact = np.zeros(len(keys), bool)
         cells = np.sort(_cell_keys((2 * self.cells[kept][:, None] + _CORNERS).reshape(-1, 3), count))

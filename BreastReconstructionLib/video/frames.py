@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -196,26 +198,29 @@ def select_frames(source: Path, folder: Path, count: int, strategy: str, require
     for i, window in enumerate(windows):
         for index in window:
             window_of.setdefault(int(index), []).append(i)
+    last_of = [int(window.max()) for window in windows]
 
-    best: list[tuple[float, int]] = [(-1.0, -1)] * len(windows)
-    all_sharpness, thumbnails = [], []
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    best: list[tuple[float, int]] = [(-1.0, -1)] * len(windows)
+    all_sharpness, thumbnails = [], []
     decoded = 0
-    for index, picture in enumerate(_pictures(source)):
-        decoded = index + 1
-        if picture.shape[:2] != (info.height, info.width):
-            raise VideoError(f"Picture {index} has another size than the first one; all must have the same size.")
-        value = sharpness(picture)
-        all_sharpness.append(value)
-        for window in window_of.get(index, ()):
-            if value > best[window][0]:
-                best[window] = (value, index)
-                write_png(folder / f"window{window:03d}.png", picture)
-        if index % max(1, info.frame_count // 12) == 0:
-            small = cv2.resize(picture, (48, 48), interpolation=cv2.INTER_AREA)
-            thumbnails.append(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(float))
-        progress(decoded / info.frame_count, f"{decoded} of {info.frame_count} frames read")
+    with _Writer(folder) as writer:
+        for index, picture, value in _scored(source):
+            decoded = index + 1
+            if picture.shape[:2] != (info.height, info.width):
+                raise VideoError(f"Picture {index} has another size than the first one; all must have the same size.")
+            all_sharpness.append(value)
+            for window in window_of.get(index, ()):
+                if value > best[window][0]:
+                    best[window] = (value, index)
+                    writer.hold(window, picture)
+                if index == last_of[window]:
+                    writer.write(window)
+            if index % max(1, info.frame_count // 12) == 0:
+                small = cv2.resize(picture, (48, 48), interpolation=cv2.INTER_AREA)
+                thumbnails.append(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(float))
+            progress(decoded / info.frame_count, f"{decoded} of {info.frame_count} frames read")
     if decoded < 0.95 * info.frame_count:
         raise VideoError(f"The video breaks off after {decoded} of {info.frame_count} frames; copy it from the phone again.")
     change = max(np.abs(a - thumbnails[0]).mean() for a in thumbnails)
@@ -236,7 +241,7 @@ def _finish(
     order = sorted((index, window) for window, (_, index) in enumerate(best) if index >= 0)
     names, indices = [], []
     for index, window in order:
-        part = folder / f"window{window:03d}.png"
+        part = folder / window_name(window)
         if indices and indices[-1] == index:
             part.unlink()
             continue
@@ -284,6 +289,52 @@ def _with_required(windows: list[np.ndarray], required: list[int]) -> list[np.nd
 def image_files(folder: Path) -> list[Path]:
     """Return the pictures of a folder, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
+
+
+class _Writer:
+    """Holds the best picture of each window and writes it once the window is past, beside the decoding."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._held: dict[int, np.ndarray] = {}
+        self._pool = ThreadPoolExecutor(1)
+        self._written: list[Future] = []
+
+    def hold(self, window: int, picture: np.ndarray) -> None:
+        self._held[window] = picture
+
+    def write(self, window: int) -> None:
+        self._written.append(self._pool.submit(write_png, self._folder / window_name(window), self._held.pop(window)))
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is None:
+            for window in list(self._held):  # a video that ends early
+                self.write(window)
+        self._pool.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            for done in self._written:
+                done.result()  # a full disk is said here
+
+
+def window_name(window: int) -> str:
+    """File name of a window's best picture, before the pictures are numbered in time."""
+    return f"window{window:03d}.png"
+
+
+def _scored(source: Path):
+    """Yield (index, BGR picture, sharpness) in order; a second thread scores while this one decodes."""
+    ahead: deque = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for index, picture in enumerate(_pictures(source)):
+            ahead.append((index, picture, pool.submit(sharpness, picture)))
+            if len(ahead) > 2:
+                first = ahead.popleft()
+                yield first[0], first[1], first[2].result()
+        for index, picture, value in ahead:
+            yield index, picture, value.result()
 
 
 def _pictures(source: Path):

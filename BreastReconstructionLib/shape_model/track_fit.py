@@ -1,0 +1,368 @@
+"""The fit's last step: shape and patient motion from the pictures' tracks themselves, without triangulated points between.
+
+A patient breathes and sways while the phone goes around; points triangulated from several moments are then wrong along
+the rays, by ten times the movement. Here every track keeps its ray: the ray of the reference frame meets the model's
+zero level, the point moves with the patient to the other frames' moments, and what counts is how far it then lies from
+where the flow saw it. Code, similarity and the motion of every frame are found together by damped Gauss-Newton.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..geometry import Camera
+from ..progress import Progress
+from .evaluation import ROUGH_WEIGHT, Shape, derivatives, signed_distances
+from .fit import FitSettings, ShapeFit, State, beliefs, by_similarity
+from .model_file import ShapeModel
+
+# A frame's motion: translation (3), and the expansion of the chest to the front, in model units at 0.25 units (7 cm)
+# before the origin. Standard deviations; 0.01 is 3 mm.
+MOTION_NOISE = (0.01, 0.01, 0.01, 0.01)
+EXPANSION_DEPTH = 0.25
+# Tracks that lie farther from the fitted surface (9 mm) are another thing's.
+LARGEST_DISTANCE = 0.03
+FEWEST_TRACKS = 500
+
+
+@dataclass(frozen=True)
+class TrackSettings:
+    """What is believed of tracks.
+
+    Attributes:
+        tracks: how many are used.
+        pixel_noise: standard deviation of a sighting, pixels.
+        kernel: scale of the robust kernel, pixels.
+        independent_tracks: how many independent ones all are worth; neighbours err alike.
+        smallest_cosine: between ray and normal; rays that graze the surface say little.
+        largest_iterations: Gauss-Newton steps.
+        smallest_step: median movement of the surface along the rays that ends the fit, model units.
+    """
+
+    tracks: int = 6000
+    pixel_noise: float = 0.5
+    kernel: float = 1.5
+    independent_tracks: float = 500.0
+    smallest_cosine: float = 0.25
+    largest_iterations: int = 15
+    smallest_step: float = 1e-4
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Rays and sightings in the aligned model frame; T tracks, S sightings, F frames.
+
+    Attributes:
+        rotation: (F, 3, 3) world-to-camera, scale taken out.
+        center: (F, 3).
+        focal_px: mean focal length.
+        frames: (T, S) frame of each sighting, -1 for none; the first is the reference.
+        seen: (T, S, 2) on the plane z = 1, NaN for none.
+        depth: (T,) start, along the reference frame's optical axis.
+    """
+
+    rotation: np.ndarray
+    center: np.ndarray
+    focal_px: float
+    frames: np.ndarray
+    seen: np.ndarray
+    depth: np.ndarray
+
+    @classmethod
+    def of(cls, cameras: list[Camera], frames: np.ndarray, normalized: np.ndarray, points_model: np.ndarray) -> Tracks:
+        """Gather tracks.
+
+        Args:
+            cameras: of the F frames, moved into the aligned model frame.
+            frames: (T, S) see Tracks.
+            normalized: (T, S, 2).
+            points_model: (T, 3) triangulated, aligned model frame.
+        """
+        rotation = np.array([camera.rotation for camera in cameras])
+        center = np.array([camera.center_world for camera in cameras])
+        reference = frames[:, 0].astype(int)
+        depth = np.einsum("ti,ti->t", rotation[reference, 2], points_model - center[reference])
+        focal = float(np.mean([camera.intrinsics[0, 0] for camera in cameras]))
+        return cls(rotation, center, focal, frames.astype(int), normalized.astype(float), depth)
+
+    def only(self, chosen: np.ndarray) -> Tracks:
+        """Those of an index or mask."""
+        return replace(self, frames=self.frames[chosen], seen=self.seen[chosen], depth=self.depth[chosen])
+
+
+@dataclass(frozen=True)
+class TrackFit:
+    """A fit refined by tracks.
+
+    Attributes:
+        fit: shape, similarity, and their posterior.
+        motion: (F, 4) of the patient in each frame: translation, and expansion of the chest to the front; model units.
+        tracks: how many tracks were used; 0 if there were too few.
+    """
+
+    fit: ShapeFit
+    motion: np.ndarray
+    tracks: int
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """State of the joint fit: shape and similarity, (F, 4) motions, (T,) depths."""
+
+    state: State
+    motion: np.ndarray
+    depth: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Normal:
+    """Normal equations over code, similarity and motions, and what they were made at."""
+
+    cost: float
+    gradient: np.ndarray
+    matrix: np.ndarray
+    meeting: _Meeting
+
+
+def refine_by_tracks(
+    fit: ShapeFit,
+    tracks: Tracks,
+    landmarks_model: np.ndarray,
+    model: ShapeModel,
+    fit_settings: FitSettings,
+    settings: TrackSettings | None = None,
+    progress: Progress | None = None,
+) -> TrackFit:
+    """Refine a fit by the tracks, together with the motion of the patient.
+
+    With a reference ray o + s r and the model's zero level f(x; u) = 0, the implicit function theorem gives how the depth s
+    follows code, similarity and the reference frame's motion; so every track adds one row to the Gauss-Newton matrix.
+
+    Args:
+        fit: by `fit_shape`.
+        tracks: in the aligned model frame.
+        landmarks_model: (6, 3) in the same frame.
+        model: the shape model.
+        fit_settings: what is believed besides the tracks.
+        settings: see TrackSettings.
+        progress: reported an iteration.
+
+    Returns:
+        the refined fit; unchanged, without motion, if too few tracks meet the fitted surface.
+
+    Raises:
+        FitError: no finite solution.
+    """
+    settings, progress = settings or TrackSettings(), progress or Progress()
+    chosen = np.random.default_rng(settings.seed).permutation(_usable(fit, tracks, model))[: settings.tracks]
+    if len(chosen) < FEWEST_TRACKS:
+        return TrackFit(fit, np.zeros((len(tracks.center), 4)), 0)
+    tracks = tracks.only(chosen)
+    state = State(model.whitened(torch.from_numpy(fit.code)), fit.refinement)
+    joint = _Joint(state, np.zeros((len(tracks.center), 4)), tracks.depth)
+    problem = _Problem(tracks, landmarks_model, model, fit_settings, settings)
+    linear = _linearise(joint, problem)
+    damping, converged, iterations = 1e-3, False, 0
+    while iterations < settings.largest_iterations and not converged:
+        progress(iterations / settings.largest_iterations, f"fit to the pictures, step {iterations + 1}")
+        iterations += 1
+        for _ in range(8):
+            candidate, moved = _stepped(joint, linear, damping, tracks)
+            trial = _linearise(candidate, problem)
+            if trial.cost <= linear.cost:
+                break
+            damping *= 10
+        else:
+            converged = True  # no step downhill is left
+            break
+        joint, linear, damping = candidate, trial, max(damping / 10, 1e-6)
+        converged = moved < settings.smallest_step
+    shape = Shape.of(model, model.code(joint.state.u))
+    size = len(joint.state.u) + 7
+    refined = replace(
+        fit,
+        code=shape.code.numpy(),
+        refinement=joint.state.similarity,
+        anchors_model=shape.anchors_model,
+        iterations=fit.iterations + iterations,
+        converged=converged,
+        prior_distance=float(joint.state.u.norm() / np.sqrt(len(joint.state.u))),
+        covariance=np.linalg.inv(linear.matrix)[:size, :size].astype(np.float32),
+    )
+    return TrackFit(refined, joint.motion, len(chosen))
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What is given."""
+
+    tracks: Tracks
+    landmarks: np.ndarray
+    model: ShapeModel
+    fit_settings: FitSettings
+    settings: TrackSettings
+
+
+def _usable(fit: ShapeFit, tracks: Tracks, model: ShapeModel) -> np.ndarray:
+    """Tracks whose triangulated point lies near the fitted surface."""
+    reference = tracks.frames[:, 0]
+    points = tracks.center[reference] + tracks.depth[:, None] * _rays(tracks)
+    shape = Shape.of(model, torch.from_numpy(fit.code))
+    return np.flatnonzero(np.abs(signed_distances(shape, fit.refinement.apply(points), ROUGH_WEIGHT)) < LARGEST_DISTANCE)
+
+
+def _rays(tracks: Tracks) -> np.ndarray:
+    """(T, 3) directions of the reference rays, length 1 along the optical axis."""
+    reference = tracks.frames[:, 0]
+    ahead = np.column_stack([tracks.seen[:, 0], np.ones(len(reference))])
+    return np.einsum("ti,tij->tj", ahead, tracks.rotation[reference])
+
+
+def _motion_basis(points: np.ndarray) -> np.ndarray:
+    """(T, 3, 4) displacement of points by a unit of each motion parameter."""
+    basis = np.zeros((len(points), 3, 4))
+    basis[:, [0, 1, 2], [0, 1, 2]] = 1.0
+    basis[:, 2, 3] = points[:, 2] / EXPANSION_DEPTH
+    return basis
+
+
+@dataclass(frozen=True)
+class _Meeting:
+    """Where the reference rays meet the zero level, and how that depth follows code and similarity, and motion.
+
+    Attributes:
+        rest: (T, 3) points of the patient at rest, aligned frame.
+        basis: (T, 3, 4) displacement by the motion parameters.
+        depth: (T,) along the ray.
+        by_theta: (T, R + 7) derivative of the depth.
+        by_motion: (T, 4) derivative by the reference frame's motion.
+        steep: (T,) False where the ray grazes the surface; such tracks do not count.
+    """
+
+    rest: np.ndarray
+    basis: np.ndarray
+    depth: np.ndarray
+    by_theta: torch.Tensor
+    by_motion: np.ndarray
+    steep: np.ndarray
+
+
+def _meet(joint: _Joint, shape: Shape, problem: _Problem) -> _Meeting:
+    tracks, similarity = problem.tracks, joint.state.similarity
+    reference, rays = tracks.frames[:, 0], _rays(tracks)
+    # The patient's point at rest: on the ray, less the patient's motion at the reference frame's moment.
+    at_moment = tracks.center[reference] + joint.depth[:, None] * rays
+    basis = _motion_basis(at_moment)
+    rest = at_moment - np.einsum("tij,tj->ti", basis, joint.motion[reference])
+    moved = torch.as_tensor(similarity.apply(rest), dtype=torch.float32)
+    at = derivatives(shape, moved)
+    by_rest = at.by_point.double().numpy() @ (similarity.scale * similarity.rotation)
+    by_depth = (by_rest * rays).sum(axis=1)
+    grazing = problem.settings.smallest_cosine * np.linalg.norm(by_rest, axis=1) * np.linalg.norm(rays, axis=1)
+    steep = np.abs(by_depth) > grazing
+    slope = np.where(steep, 1.0 / np.where(steep, by_depth, 1.0), 0.0)
+    change = -at.distance.double().numpy() * slope  # one Newton step onto the zero level
+    rows = torch.cat([at.by_code, by_similarity(at.by_point, moved)], dim=1)
+    return _Meeting(
+        rest=rest + change[:, None] * rays,
+        basis=basis,
+        depth=joint.depth + change,
+        by_theta=-rows * torch.as_tensor(slope, dtype=torch.float32)[:, None],
+        by_motion=np.einsum("ti,tij->tj", by_rest, basis) * slope[:, None],
+        steep=steep,
+    )
+
+
+class _Sums:
+    """What the sightings add to the normal equations: by depth, by motion (4 a frame), and mixed."""
+
+    def __init__(self, tracks: int, frames: int):
+        self.cost = 0.0
+        self.information, self.moment = np.zeros(tracks), np.zeros(tracks)
+        self.mixed = np.zeros((tracks, 4 * frames))
+        self.matrix, self.gradient = np.zeros((4 * frames, 4 * frames)), np.zeros(4 * frames)
+
+    def add(self, weight: np.ndarray, error: np.ndarray, by_depth: np.ndarray, by_motions: list) -> None:
+        """Add one sighting a track.
+
+        Args:
+            weight: (T,).
+            error: (T, 2) on the plane z = 1.
+            by_depth: (T, 2) its derivative by the depth.
+            by_motions: pairs of (T,) frame and (T, 2, 4) derivative by that frame's motion.
+        """
+        self.information += weight * (by_depth**2).sum(axis=1)
+        self.moment += weight * (by_depth * error).sum(axis=1)
+        row = np.arange(len(weight))[:, None]
+        columns = [4 * frame[:, None] + np.arange(4) for frame, _ in by_motions]
+        for column, (_, by_motion) in zip(columns, by_motions, strict=True):
+            weighted = weight[:, None, None] * by_motion
+            np.add.at(self.mixed, (row, column), np.einsum("ti,tij->tj", by_depth, weighted))
+            np.add.at(self.gradient, column, np.einsum("ti,tij->tj", error, weighted))
+            for other, (_, by_other) in zip(columns, by_motions, strict=True):
+                np.add.at(self.matrix, (column[:, :, None], other[:, None]), np.einsum("tki,tkj->tij", weighted, by_other))
+
+
+def _sum_sightings(joint: _Joint, meeting: _Meeting, problem: _Problem) -> _Sums:
+    tracks, settings = problem.tracks, problem.settings
+    rays, reference = _rays(tracks), tracks.frames[:, 0]
+    scale, kernel = (tracks.focal_px / settings.pixel_noise) ** 2, settings.kernel / tracks.focal_px
+    sums = _Sums(len(rays), len(tracks.center))
+    for sighting in range(1, tracks.frames.shape[1]):
+        present = (tracks.frames[:, sighting] >= 0) & meeting.steep
+        frame = np.where(present, tracks.frames[:, sighting], 0)
+        rotation = tracks.rotation[frame]
+        there = meeting.rest + np.einsum("tij,tj->ti", meeting.basis, joint.motion[frame]) - tracks.center[frame]
+        in_camera = np.einsum("tij,tj->ti", rotation, there)
+        depth = np.maximum(in_camera[:, 2], 1e-3)
+        projected = in_camera[:, :2] / depth[:, None]
+        error = np.where(present[:, None], projected - np.nan_to_num(tracks.seen[:, sighting]), 0.0)
+        by_point = (rotation[:, :2] - projected[:, :, None] * rotation[:, 2:]) / depth[:, None, None]
+        by_depth = np.einsum("tij,tj->ti", by_point, rays)
+        by_motion = by_point @ meeting.basis
+        by_reference_motion = by_depth[:, :, None] * meeting.by_motion[:, None] - by_motion
+        # Geman-McClure, as in `fit`.
+        squared = (error**2).sum(axis=1)
+        robust = kernel**2 / (kernel**2 + squared)
+        sums.cost += 0.5 * float((present * scale * robust * squared).sum())
+        weight = present * scale * robust**2
+        sums.add(weight, error, by_depth, [(reference, by_reference_motion), (frame, by_motion)])
+    return sums
+
+
+def _linearise(joint: _Joint, problem: _Problem) -> _Normal:
+    model, motion = problem.model, joint.motion.ravel()
+    shape = Shape.of(model, model.code(joint.state.u))
+    meeting = _meet(joint, shape, problem)
+    sums = _sum_sightings(joint, meeting, problem)
+    prior = beliefs(joint.state, shape, problem.landmarks, problem.fit_settings)
+    # All tracks together are worth `independent_tracks`.
+    share = problem.settings.independent_tracks / len(meeting.depth)
+    by_theta, size = meeting.by_theta, meeting.by_theta.shape[1]
+    information, moment, mixed = (
+        torch.as_tensor(share * values, dtype=torch.float32) for values in (sums.information, sums.moment, sums.mixed)
+    )
+    precision = np.tile(1.0 / np.square(MOTION_NOISE), len(problem.tracks.center))
+    matrix = np.zeros((size + len(motion),) * 2)
+    matrix[:size, :size] = ((by_theta * information[:, None]).T @ by_theta + prior.matrix).numpy()
+    matrix[:size, size:] = (by_theta.T @ mixed).numpy()
+    matrix[size:, :size] = matrix[:size, size:].T
+    matrix[size:, size:] = share * sums.matrix + np.diag(precision)
+    gradient = np.concatenate([(by_theta.T @ moment + prior.gradient).numpy(), share * sums.gradient + precision * motion])
+    cost = share * sums.cost + prior.cost + 0.5 * float(precision @ motion**2)
+    return _Normal(cost, gradient.astype(float), matrix, meeting)
+
+
+def _stepped(joint: _Joint, linear: _Normal, damping: float, tracks: Tracks) -> tuple[_Joint, float]:
+    """Return the state after a damped step, and the median movement of the surface along the rays."""
+    step = np.linalg.solve(linear.matrix + damping * np.diag(linear.matrix.diagonal()), -linear.gradient)
+    size = linear.meeting.by_theta.shape[1]
+    theta, motion = torch.as_tensor(step[:size], dtype=torch.float32), step[size:].reshape(-1, 4)
+    by_shape = (linear.meeting.by_theta @ theta).double().numpy()
+    by_motion = (linear.meeting.by_motion * motion[tracks.frames[:, 0]]).sum(axis=1)
+    moved = _Joint(joint.state.stepped(theta), joint.motion + motion, linear.meeting.depth + by_shape + by_motion)
+    return moved, float(np.median(np.abs(by_shape)))
