@@ -70,8 +70,8 @@ class Quality:
 
 
 QUALITIES = {
-    "normal": Quality(frame_count=30, feature_pixels=1920, flow_pixels=1920, detail_mm=1.0),
-    "draft": Quality(frame_count=20, feature_pixels=960, flow_pixels=960, detail_mm=3.0),
+    "normal": Quality(frame_count=30, feature_pixels=960, flow_pixels=1920, detail_mm=1.0),
+    "draft": Quality(frame_count=20, feature_pixels=640, flow_pixels=960, detail_mm=3.0),
 }
 
 

@@ -20,6 +20,7 @@ BATCH_FRAMES, BATCH_PAIRS = 6, 24
 # A phone's main camera films with a focal length of 0.7 to 0.85 of the longer side; COLMAP's own guess is 1.2.
 FOCAL_FACTOR = 0.8
 RANDOM_SEED = 0
+SILENT = Progress()
 
 
 def reconstruct_with_colmap(
@@ -38,15 +39,35 @@ def reconstruct_with_colmap(
         DependencyError: pycolmap is not installed.
         CameraError: too little texture, separate places, or fewer than 8 registered frames.
     """
+    shutil.rmtree(work_folder, ignore_errors=True)
+    work_folder.mkdir(parents=True)
+    database = find_features(image_folder, names, work_folder, feature_pixels, progress.part(0.0, 0.35))
+    near = match_neighbours(database, work_folder, names, progress.part(0.35, 0.7))
+    models = map_incrementally(database, image_folder, work_folder, len(names), progress.part(0.7, 0.85))
+    if len(models) != 1 or models[0].num_reg_images() < len(names):
+        far = sorted(set(itertools.combinations(range(len(names)), 2)) - set(near))
+        _match(database, work_folder, names, far, "matching all frames", progress.part(0.85, 0.93))
+        models = map_incrementally(database, image_folder, work_folder, len(names), progress.part(0.93, 1.0))
+    if not models:
+        check_registered(0, len(names))
+    return _as_reconstruction(models, names, work_folder)
+
+
+def find_features(
+    image_folder: Path, names: tuple[str, ...], work_folder: Path, feature_pixels: int, progress: Progress = SILENT
+) -> Path:
+    """Find SIFT features; returns the database.
+
+    Raises:
+        DependencyError: pycolmap is not installed.
+        CameraError: too little texture.
+    """
     try:
         import pycolmap
     except ImportError as error:
         raise DependencyError("Camera reconstruction needs pycolmap; install it with 'pip install pycolmap'.") from error
     pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
-    shutil.rmtree(work_folder, ignore_errors=True)
-    work_folder.mkdir(parents=True)
     database = work_folder / "database.db"
-
     features = pycolmap.FeatureExtractionOptions()
     features.sift.peak_threshold = PEAK_THRESHOLD
     features.max_image_size = feature_pixels
@@ -54,19 +75,18 @@ def reconstruct_with_colmap(
     reader = pycolmap.ImageReaderOptions()
     reader.camera_model = "SIMPLE_RADIAL"
     reader.default_focal_length_factor = FOCAL_FACTOR
-    _extract(database, image_folder, names, features, reader, progress.part(0.0, 0.35))
+    _extract(database, image_folder, names, features, reader, progress)
     _check_texture(database, len(names))
+    return database
 
+
+def match_neighbours(
+    database: Path, work_folder: Path, names: tuple[str, ...], progress: Progress = SILENT
+) -> list[tuple[int, int]]:
+    """Match each frame with those that follow it; returns the pairs."""
     near = [(i, j) for i in range(len(names)) for j in range(i + 1, min(i + 1 + MATCH_OVERLAP, len(names)))]
-    _match(database, work_folder, names, near, "matching neighbouring frames", progress.part(0.35, 0.7))
-    models = _map(database, image_folder, work_folder, len(names), progress.part(0.7, 0.85))
-    if len(models) != 1 or models[0].num_reg_images() < len(names):
-        far = sorted(set(itertools.combinations(range(len(names)), 2)) - set(near))
-        _match(database, work_folder, names, far, "matching all frames", progress.part(0.85, 0.93))
-        models = _map(database, image_folder, work_folder, len(names), progress.part(0.93, 1.0))
-    if not models:
-        check_registered(0, len(names))
-    return _as_reconstruction(models, names, work_folder)
+    _match(database, work_folder, names, near, "matching neighbouring frames", progress)
+    return near
 
 
 def _extract(database: Path, image_folder: Path, names: tuple[str, ...], features, reader, progress: Progress) -> None:
@@ -121,7 +141,7 @@ def _match(
     listing.unlink(missing_ok=True)
 
 
-def _map(database: Path, image_folder: Path, work_folder: Path, total: int, progress: Progress) -> list:
+def map_incrementally(database: Path, image_folder: Path, work_folder: Path, total: int, progress: Progress = SILENT) -> list:
     """Incremental mapping; all models, largest first."""
     import pycolmap
 

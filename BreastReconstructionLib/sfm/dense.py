@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from ..progress import Progress
 NEIGHBOURS = (-2, -1, 1, 2)
 CHAINS = {-4: -2, -3: -2, 3: 2, 4: 2}
 FORWARD_BACKWARD_PX = 0.5
-REPROJECTION_PX = 1.5
+# Loose enough for a patient who breathes: what contradicts itself is left to the robust fit.
+REPROJECTION_PX = 3.0
 FEWEST_VIEWS = 3
 SMALLEST_ANGLE_DEGREES = 3.0
-PIXEL_STEP = 2
+PIXEL_STEP = 3
 # Relative to the median distance of the cameras to the subject: a phone held 0.9 m away gives voxels of 2 mm.
 VOXEL_SHARE = 1 / 450
 FEWEST_POINTS_A_VOXEL = 3
@@ -198,7 +200,7 @@ def densify(
 
     Optical flow (DIS, on CLAHE-equalised grey) to the frames i±1 and i±2, followed to i±3 and i±4, checked forward and
     backward, triangulated by linear least squares over undistorted rays, kept if seen in at least 3 views, at least 3
-    degrees apart, within 1.5 px; then averaged in voxels that hold at least 3 points.
+    degrees apart, within 3 px; then averaged in voxels that hold at least 3 points.
 
     Args:
         cameras: name -> Camera; neighbours are neighbours in the order of names.
@@ -214,30 +216,22 @@ def densify(
     shrunk = [_shrunk(cameras[name], flow_pixels) for name in names]
     radius = SUBJECT_SHARE * distance
     voxels = _Voxels(center, radius, distance * VOXEL_SHARE)
-    reach = max([*NEIGHBOURS, *CHAINS])
-    pictures: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    flows: dict[tuple[int, int], np.ndarray] = {}
+    window = _Window(names, shrunk, read_picture)
     kept = []
-    for i in range(len(names)):
-        for j in range(max(i - reach, 0), min(i + reach + 1, len(names))):
-            if j not in pictures:
-                pictures[j] = _prepare(read_picture(names[j]), shrunk[j])
-        for pair in _pairs(i, reach, len(names)):
-            if pair not in flows:
-                flows[pair] = _flow(pictures[pair[0]][0], pictures[pair[1]][0])
-        grid = _grid(shrunk[i], center, radius)
-        tracks = _tracks(i, shrunk, grid, flows)
-        found = _triangulate_tracks(shrunk[i], grid, list(tracks.values()))
-        found = found.only(np.linalg.norm(found.positions - center, axis=1) < radius)
-        kept.append(_kept_tracks(found, [i, *(i + step for step in tracks)], i))
-        column, row = found.pixels.astype(int).T
-        voxels.add(found, pictures[i][1][row, column])
-        # What lies behind is no longer needed: memory does not grow with the number of frames.
-        for j in [j for j in pictures if j <= i - reach]:
-            del pictures[j]
-        for pair in [pair for pair in flows if min(pair) <= i - reach]:
-            del flows[pair]
-        progress((i + 1) / len(names), f"dense points from frame {i + 1} of {len(names)}")
+    with ThreadPoolExecutor(1) as pool:
+        upcoming = pool.submit(window.missing, 0)
+        for i in range(len(names)):
+            window.move(i, *upcoming.result())
+            if i + 1 < len(names):
+                upcoming = pool.submit(window.missing, i + 1)  # flow of the next frame beside this one's triangulation
+            grid = _grid(shrunk[i], center, radius)
+            tracks = _tracks(i, shrunk, grid, window.flows)
+            found = _triangulate_tracks(shrunk[i], grid, list(tracks.values()))
+            found = found.only(np.linalg.norm(found.positions - center, axis=1) < radius)
+            kept.append(_kept_tracks(found, [i, *(i + step for step in tracks)], i))
+            column, row = found.pixels.astype(int).T
+            voxels.add(found, window.pictures[i][1][row, column])
+            progress((i + 1) / len(names), f"dense points from frame {i + 1} of {len(names)}")
     if voxels.points < 5000:
         raise CameraError(
             f"Only {voxels.points} points of the patient could be measured; film in bright, even light, without zoom, "
@@ -247,10 +241,28 @@ def densify(
     return voxels.cloud(list(cameras.values())), FlowTracks(tuple(names), frames, normalized, points.astype(np.float32))
 
 
-def _pairs(i: int, reach: int, count: int) -> list[tuple[int, int]]:
-    """Pairs of frames whose flow frame i needs, both ways."""
-    window = range(max(i - reach, 0), min(i + reach + 1, count))
-    return [(a, b) for a in window for b in window if b - a in NEIGHBOURS]
+class _Window:
+    """Pictures and flows about one frame; what lies behind is dropped, so memory does not grow with the number of frames."""
+
+    def __init__(self, names: list[str], cameras: list[Camera], read_picture: Callable[[str], np.ndarray]):
+        self._names, self._cameras, self._read = names, cameras, read_picture
+        self._reach = max([*NEIGHBOURS, *CHAINS])
+        self.pictures: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.flows: dict[tuple[int, int], np.ndarray] = {}
+
+    def missing(self, i: int) -> tuple[dict, dict]:
+        """Return the pictures and flows that frame i needs and that are not there yet; changes nothing."""
+        frames = range(max(i - self._reach, 0), min(i + self._reach + 1, len(self._names)))
+        new = {j: _prepare(self._read(self._names[j]), self._cameras[j]) for j in frames if j not in self.pictures}
+        gray = {j: picture[0] for j, picture in (self.pictures | new).items()}
+        pairs = [(a, b) for a in frames for b in frames if b - a in NEIGHBOURS and (a, b) not in self.flows]
+        return new, {(a, b): _flow(gray[a], gray[b]) for a, b in pairs}
+
+    def move(self, i: int, pictures: dict, flows: dict) -> None:
+        """Go on to frame i with what `missing` gave."""
+        first = i - self._reach
+        self.pictures = {j: value for j, value in (self.pictures | pictures).items() if j >= first}
+        self.flows = {pair: value for pair, value in (self.flows | flows).items() if min(pair) >= first}
 
 
 def _shrunk(camera: Camera, longest: int) -> Camera:
@@ -276,7 +288,7 @@ def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _grid(camera: Camera, center: np.ndarray, radius: float) -> np.ndarray:
-    """(P, 2) integer pixel positions, every second pixel where the subject's sphere appears."""
+    """(P, 2) integer pixel positions, every third pixel where the subject's sphere appears."""
     pixel, depth = camera.project(center[None])
     extent = camera.intrinsics[0, 0] * radius / max(depth[0], 1e-9) * 1.1
     low = np.maximum(np.floor(pixel[0] - extent), 2).astype(int)

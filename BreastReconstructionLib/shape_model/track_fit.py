@@ -26,6 +26,8 @@ EXPANSION_DEPTH = 0.25
 # Tracks that lie farther from the fitted surface (9 mm) are another thing's.
 LARGEST_DISTANCE = 0.03
 FEWEST_TRACKS = 500
+# Side of the patches over which tracks are spread, 6 mm.
+PATCH = 0.02
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class TrackSettings:
     tracks: int = 6000
     pixel_noise: float = 0.5
     kernel: float = 1.5
-    independent_tracks: float = 500.0
+    independent_tracks: float = 1000.0
     smallest_cosine: float = 0.25
     largest_iterations: int = 15
     smallest_step: float = 1e-4
@@ -158,7 +160,7 @@ def refine_by_tracks(
         FitError: no finite solution.
     """
     settings, progress = settings or TrackSettings(), progress or Progress()
-    chosen = np.random.default_rng(settings.seed).permutation(_usable(fit, tracks, model))[: settings.tracks]
+    chosen = _spread(tracks, _usable(fit, tracks, model), settings)
     if len(chosen) < FEWEST_TRACKS:
         return TrackFit(fit, np.zeros((len(tracks.center), 4)), 0)
     tracks = tracks.only(chosen)
@@ -213,6 +215,18 @@ def _usable(fit: ShapeFit, tracks: Tracks, model: ShapeModel) -> np.ndarray:
     points = tracks.center[reference] + tracks.depth[:, None] * _rays(tracks)
     shape = Shape.of(model, torch.from_numpy(fit.code))
     return np.flatnonzero(np.abs(signed_distances(shape, fit.refinement.apply(points), ROUGH_WEIGHT)) < LARGEST_DISTANCE)
+
+
+def _spread(tracks: Tracks, usable: np.ndarray, settings: TrackSettings) -> np.ndarray:
+    """Choose tracks evenly over the surface, however often each part of it was filmed."""
+    points = tracks.center[tracks.frames[usable, 0]] + tracks.depth[usable, None] * _rays(tracks.only(usable))
+    order = np.random.default_rng(settings.seed).permutation(len(usable))
+    cell = np.unique(np.floor(points[order] / PATCH).astype(int), axis=0, return_inverse=True)[1].ravel()
+    by_cell = np.argsort(cell, kind="stable")
+    first = np.searchsorted(cell[by_cell], cell[by_cell])
+    rank = np.empty(len(cell), int)
+    rank[by_cell] = np.arange(len(cell)) - first
+    return usable[order[np.argsort(rank, kind="stable")[: settings.tracks]]]
 
 
 def _rays(tracks: Tracks) -> np.ndarray:

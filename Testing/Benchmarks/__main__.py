@@ -1,144 +1,104 @@
-"""python -m Testing.Benchmarks [--only demo,extraction,videos] [--json F]: the figures that the README states, printed.
+"""python -m Testing.Benchmarks [--only fit,extraction,…] [--json F] [--plot F] [--profile]: the figures that the README states.
 
-- demo: the bundled sample through the command line: time, peak memory, error.
-- extraction: our surface against the published dense grid on the same shape in the same run: ratio of times, and how far
-  the two zero levels lie apart.
-- videos: five further phantom videos (other bodies, skins, rooms, paths, lenses), rendered and reconstructed: a table.
+- fit: ours against the published procedure on the same clouds: time, memory, error.
+- extraction: our surface against the published dense grid of the same code: time, memory, how far they lie apart.
+- preview: a rough surface from a code, as a slider needs it.
+- demo, draft: the bundled sample through the command line: stages, time, peak memory, error.
+- videos: five further phantom videos (other bodies, skins, rooms, paths, lenses): a table.
+- mapping: resolution of the features, incremental against global mapping: time and error of the cameras.
+- growth: cost against points, frames, cells and width of the network; --plot draws it.
+
+Only figures of one run are comparable; run nothing beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
+import platform
 import tempfile
-import time
 from pathlib import Path
 
-import numpy as np
-
-# Bodies that no training ever saw; what differs besides body, skin, room and path is in the options.
-VIDEOS = (
-    (2, ["--distortion", "-0.06", "0.02"]),
-    (3, ["--distortion", "-0.10", "0.03", "--distance", "850"]),
-    (4, ["--breathing", "2"]),
-    (5, ["--contrast", "easy", "--sweep", "150", "--distance", "950"]),
-    (6, ["--distortion", "0.05", "-0.01", "--sweep", "170", "--distance", "800"]),
-)
-
-
-def command(*arguments) -> tuple[int, float, str]:
-    """Run the command line; return its exit code, seconds, and what it printed."""
-    start = time.perf_counter()
-    words = [sys.executable, "-m", "BreastReconstructionLib", *map(str, arguments)]
-    finished = subprocess.run(words, capture_output=True, text=True, check=False)
-    return finished.returncode, time.perf_counter() - start, finished.stdout + finished.stderr
-
-
-def demo(folder: Path) -> dict:
-    """The bundled sample."""
-    code, seconds, text = command("demo", "-o", folder / "demo")
-    if code != 0:
-        print(text)
-        return {"failed": text.strip().splitlines()[-1]}
-    accuracy = json.loads((folder / "demo" / "accuracy.json").read_text())
-    stages = json.loads((folder / "demo" / "case.json").read_text())["stages"]
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-    print(f"demo: {seconds:.0f} s, peak memory {peak:.2f} GB")
-    print("  " + ", ".join(f"{name} {record['seconds']:.1f} s" for name, record in stages.items()))
-    for key in ("as_delivered", "after_similarity", "surface_to_truth"):
-        print(f"  {key:17s}" + "  ".join(f"{name} {value:.2f}" for name, value in accuracy[key].items()))
-    print("  landmarks_mm     " + "  ".join(f"{name} {value:.1f}" for name, value in accuracy["landmarks_mm"].items()))
-    return {"seconds": seconds, "peak_gb": peak, "accuracy": accuracy, "stages": {k: v["seconds"] for k, v in stages.items()}}
-
-
-def extraction(cells: int) -> dict:
-    """Narrow band against dense grid, the same network and code."""
-    import torch
-    from scipy.spatial import cKDTree
-
-    from BreastReconstructionLib.shape_model.evaluation import CHUNK, Shape, signed_distances
-    from BreastReconstructionLib.shape_model.model_file import load_model
-    from BreastReconstructionLib.surface.extraction import dense_zero_level, extract_zero_level
-
-    model = load_model()
-    generator = torch.Generator().manual_seed(0)
-    shape = Shape.of(model, model.code(0.7 * torch.randn(model.latent_basis.shape[1], generator=generator)))
-
-    def published(points: np.ndarray) -> np.ndarray:
-        """Every member at every point."""
-        result = np.empty(len(points), np.float32)
-        with torch.no_grad():
-            for start in range(0, len(points), CHUNK):
-                part = torch.as_tensor(points[start : start + CHUNK], dtype=torch.float32)
-                result[start : start + CHUNK] = model.network.distances(part[None], shape.folded)[0].numpy()
-        return result
-
-    ours = []
-    for _ in range(3):
-        start = time.perf_counter()
-        level = extract_zero_level(lambda points: signed_distances(shape, points), cells)
-        ours.append(time.perf_counter() - start)
-    start = time.perf_counter()
-    dense, _ = dense_zero_level(published, cells)
-    seconds = time.perf_counter() - start
-    apart = max(cKDTree(dense).query(level.vertices_model)[0].max(), cKDTree(level.vertices_model).query(dense)[0].max())
-    ratio, median = seconds / np.median(ours), float(np.median(ours))
-    print(
-        f"extraction at {cells}^3: dense {seconds:.1f} s, ours {median:.2f} s (median of 3), {ratio:.0f} times faster; "
-        f"{level.evaluated} instead of {(cells + 1) ** 3} points; largest distance of the zero levels "
-        f"{apart * model.mm_per_unit:.4f} mm"
-    )
-    return {"speedup": ratio, "dense_s": seconds, "ours_s": median, "apart_mm": float(apart * model.mm_per_unit)}
-
-
-def videos(folder: Path) -> list[dict]:
-    """Five further phantom videos."""
-    rows = []
-    print("seed  video                                             mean  median   RMS   95 %  after similarity  seconds")
-    for seed, options in VIDEOS:
-        video, case = folder / f"video{seed}", folder / f"case{seed}"
-        code, _, text = command("phantom", "video", "--seed", seed, *options, "-o", video)
-        if code == 0:
-            marker = json.loads((video / "truth.json").read_text())["marker"]
-            given = ["--landmarks", video / "picks.csv", "--marker", marker, "--truth", video]
-            code, seconds, text = command("reconstruct", video / "video.mp4", *given, "-o", case)
-        what = " ".join(options)
-        if code != 0:
-            print(f"{seed:4d}  {what:48s}  FAILED: {text.strip().splitlines()[-1]}")
-            rows.append({"seed": seed, "options": what, "failed": text.strip().splitlines()[-1]})
-            continue
-        accuracy = json.loads((case / "accuracy.json").read_text())
-        values = list(accuracy["as_delivered"].values())
-        print(
-            f"{seed:4d}  {what:48s}  "
-            + "  ".join(f"{value:5.2f}" for value in values)
-            + f"  {accuracy['after_similarity']['mean_mm']:16.2f}  {seconds:7.0f}"
-        )
-        rows.append({"seed": seed, "options": what, "seconds": seconds, **accuracy})
-    return rows
+PARTS = ("fit", "extraction", "preview", "demo", "draft", "videos", "mapping", "growth")
 
 
 def main() -> None:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m Testing.Benchmarks", description=__doc__)
-    parser.add_argument("--only", default="demo,extraction,videos", help="comma-separated parts")
-    parser.add_argument("--cells", type=int, default=256, help="cells a side of the extraction's grid")
+    parser = argparse.ArgumentParser(
+        prog="python -m Testing.Benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", default=",".join(PARTS), help="comma-separated parts")
+    parser.add_argument("--cells", type=int, default=256, help="cells a side of the extraction's grid (default 256)")
+    parser.add_argument("--repeats", type=int, default=3, help="of fit, extraction and preview (default 3)")
+    parser.add_argument("--folder", type=Path, help="keep videos and cases here and use those that are there")
     parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--plot", type=Path, help="PNG for the growth plot (needs matplotlib)")
+    parser.add_argument("--profile", action="store_true", help="name the hottest lines of the sample instead")
     options = parser.parse_args()
-    parts, results = options.only.split(","), {}
+    parts = options.only.split(",")
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        parser.error(f"unknown parts: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    if options.plot and "growth" not in parts:
+        parser.error("--plot needs the part growth")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        if "demo" in parts:
-            results["demo"] = demo(folder)
-        if "extraction" in parts:
-            results["extraction"] = extraction(options.cells)
-        if "videos" in parts:
-            results["videos"] = videos(folder)
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        results = run_profile() if options.profile else run_parts(parts, options, folder)
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
+    if options.plot:
+        from .plot import plot_growth
+
+        plot_growth(results["growth"], options.plot)
+
+
+def run_profile() -> dict:
+    """The hottest lines, at both qualities."""
+    from .profiling import profile
+
+    return {"profile": {quality: profile(quality) for quality in ("draft", "normal")}}
+
+
+def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> dict:
+    """Run the parts in the order of PARTS."""
+    import torch
+
+    from . import model_parts, video_parts
+    from .plot import exponent
+
+    device = "CUDA " + torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA"
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}", flush=True)
+
+    def growth() -> dict:
+        print("growth:")
+        result = {
+            "points": model_parts.growth_in_points(),
+            "cells": model_parts.growth_in_cells(),
+            "width": model_parts.growth_in_width(),
+            "frames": video_parts.growth_in_frames(folder),
+        }
+        seconds = {count: values["seconds"] for count, values in result["frames"].items()}
+        result["exponents"] = {
+            "points": exponent(result["points"]),
+            "cells": exponent(result["cells"]),
+            "width": exponent(result["width"]),
+            "frames": exponent(seconds),
+        }
+        print("  exponents at the largest sizes: " + ", ".join(f"{k} {v:.2f}" for k, v in result["exponents"].items()))
+        return result
+
+    work = {
+        "fit": lambda: model_parts.fit(options.repeats),
+        "extraction": lambda: model_parts.extraction(options.cells, options.repeats),
+        "preview": lambda: model_parts.preview(options.repeats),
+        "demo": lambda: video_parts.demo(folder, "normal"),
+        "draft": lambda: video_parts.demo(folder, "draft"),
+        "videos": lambda: video_parts.videos(folder),
+        "mapping": lambda: video_parts.mapping(folder),
+        "growth": growth,
+    }
+    return {part: work[part]() for part in PARTS if part in parts}
 
 
 if __name__ == "__main__":

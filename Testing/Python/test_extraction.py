@@ -1,12 +1,19 @@
 import numpy as np
 import pytest
 import trimesh
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from BreastReconstructionLib.errors import FitError
 from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients, signed_distances
 from BreastReconstructionLib.shape_model.model_file import load_model
-from BreastReconstructionLib.surface.extraction import dense_zero_level, extract_zero_level, project_to_zero_level
+from BreastReconstructionLib.surface.extraction import (
+    cells_for,
+    dense_zero_level,
+    extract_zero_level,
+    project_to_zero_level,
+)
 
 
 def sphere(center, radius):
@@ -41,6 +48,49 @@ def test_outward_faces_and_projection():
     mesh = trimesh.Trimesh(vertices, level.faces, process=False)
     assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.01)
     assert (np.einsum("ij,ij->i", normals, vertices) > 0).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.tuples(*[st.floats(-0.3, 0.3)] * 3),
+    st.floats(0.15, 0.6),
+    st.sampled_from([64, 100, 128, 148]),
+)
+def test_any_sphere_is_closed_and_has_its_volume(center, radius, cells):
+    level = extract_zero_level(sphere(center, radius), cells)
+    mesh = trimesh.Trimesh(level.vertices_model, level.faces, process=False)
+    assert mesh.is_watertight
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * radius**3, rel=6 * (2 / cells / radius) ** 2)
+    assert np.abs(sphere(center, radius)(level.vertices_model)).max() < (2 / cells) ** 2 / radius
+
+
+def test_every_component_above_the_stated_size_is_found_wherever_it_lies():
+    """A ball of 0.87 cells of the second grid (64 of them here) holds one of its corners."""
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        small = sphere(rng.uniform(-0.3, 0.3, 3), 0.88 * 2 / 64)
+        both = lambda p, small=small: np.minimum(sphere((0.0, 0.0, -0.75), 0.2)(p), small(p))
+        level = extract_zero_level(both, 256)
+        assert len(trimesh.Trimesh(level.vertices_model, level.faces, process=False).split()) == 2
+
+
+def test_points_grow_with_the_square_of_the_side():
+    counts = [extract_zero_level(torus, cells).evaluated for cells in (128, 256, 512)]
+    assert counts[1] < 4.2 * counts[0]
+    assert counts[2] < 4.2 * counts[1]
+
+
+@pytest.mark.parametrize("size", [0.4, 0.5, 1.0, 2.28, 3.0, 6.0, 10.0])
+def test_cells_for_gives_cells_no_larger_than_wanted(size):
+    unit = size / 291.8
+    cells = cells_for(unit)
+    assert unit * 0.85 < 2 / cells <= unit
+    extract_zero_level(sphere((0, 0, 0), 0.5), cells_for(0.02))
+
+
+def test_a_number_of_cells_that_does_not_halve_is_refused():
+    with pytest.raises(ValueError, match="do not halve"):
+        extract_zero_level(torus, 130)
 
 
 def test_no_surface_is_said():

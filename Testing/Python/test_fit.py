@@ -6,7 +6,7 @@ from BreastReconstructionLib.errors import FitError
 from BreastReconstructionLib.geometry import Similarity
 from BreastReconstructionLib.phantom.torso import sample_torso
 from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients
-from BreastReconstructionLib.shape_model.fit import ShapeFit, fit_shape
+from BreastReconstructionLib.shape_model.fit import ShapeFit, fit_first_order, fit_shape, surface_uncertainty
 from BreastReconstructionLib.shape_model.model_file import load_model
 
 # Never trained on (training seeds start at a million), nor used while the fit was tuned.
@@ -80,3 +80,35 @@ def test_same_input_same_result(model, tmp_path):
 def test_too_few_points(model):
     with pytest.raises(FitError, match="Only 10 points"):
         fit_shape(np.zeros((10, 3)), np.zeros((6, 3)), model)
+
+
+def test_first_order_fit_agrees(model):
+    points, landmarks, exact, unit = cloud(7007, 4000, noise_mm=1.0, outliers=0.05)
+    first_order = error_mm(fit_first_order(points, landmarks, model), model, exact, unit).mean()
+    assert first_order < error_mm(fit_shape(points, landmarks, model), model, exact, unit).mean() + 0.4
+
+
+def test_points_that_are_known_to_be_bad_count_less(model):
+    points, landmarks, exact, unit = cloud(7008, 6000)
+    rng = np.random.default_rng(0)
+    bad = points[:, 0] > 0.1  # one side, pushed in by 4 mm
+    noise = np.where(bad, 6.0, 0.5) / unit
+    wrong = points - bad[:, None] * np.array([0, 0, 4.0 / unit]) + rng.normal(0, 0.3 / unit, points.shape)
+    left = exact[:, 0] > 0.1
+    plain = error_mm(fit_shape(wrong, landmarks, model), model, exact, unit)[left].mean()
+    weighted = error_mm(fit_shape(wrong, landmarks, model, noise_model=noise), model, exact, unit)[left].mean()
+    assert weighted < 0.8 * plain
+
+
+def test_uncertainty_is_larger_where_nothing_was_measured(model):
+    points, landmarks, exact, unit = cloud(7009, 8000)
+    half = points[points[:, 0] < 0.0]
+    fit = fit_shape(half, landmarks, model)
+    vertices = fit.refinement.apply(exact)
+    uncertainty = surface_uncertainty(fit, model, vertices) * unit
+    seen, unseen = exact[:, 0] < -0.05, exact[:, 0] > 0.05
+    assert np.median(uncertainty[unseen]) > 1.5 * np.median(uncertainty[seen])
+    # Of the size of the true error: neither a tenth nor ten times.
+    errors = error_mm(fit, model, exact, unit)
+    assert 0.2 < np.median(errors[unseen] / uncertainty[unseen]) < 3.0
+    assert 0.1 < np.median(errors[seen] / uncertainty[seen]) < 3.0

@@ -1,0 +1,60 @@
+"""Time and peak memory of one call, in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a call returned, its seconds, and the peak memory of the process that ran it."""
+
+    value: Any
+    seconds: float
+    peak_gb: float
+
+
+def measured(work: Callable[..., Any], *arguments: Any) -> Measured:
+    """Run work(*arguments), a function of a module, in a fresh process.
+
+    The time is that of the call alone, without the start of the process; the work says `started()` if its own
+    preparation shall not count.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(theirs, work, arguments))
+    process.start()
+    theirs.close()
+    try:
+        outcome = ours.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the measured process ended with code {process.exitcode}") from None
+    process.join()
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
+
+
+def _run(pipe: Any, work: Callable[..., Any], arguments: tuple) -> None:
+    try:
+        start = time.perf_counter()
+        value = work(*arguments)
+        seconds = time.perf_counter() - start
+        if isinstance(value, tuple) and value and isinstance(value[0], Seconds):
+            seconds, value = value[0], value[1]
+        unit = 1e9 if sys.platform == "darwin" else 1e6
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+        pipe.send(Measured(value, float(seconds), peak))
+    except BaseException as error:
+        pipe.send(error)
+
+
+class Seconds(float):
+    """Returned first by work that timed itself."""

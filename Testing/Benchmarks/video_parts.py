@@ -1,0 +1,185 @@
+"""Benchmarks of the whole way from a video: time, memory and error, camera settings, and growth with the frames."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from BreastReconstructionLib.geometry import fit_similarity
+from BreastReconstructionLib.resources import resource_path
+
+from .measure import measured
+
+# Bodies that no training ever saw; what differs besides body, skin, room and path is in the options.
+VIDEOS = (
+    (2, ["--distortion", "-0.06", "0.02"]),
+    (3, ["--distortion", "-0.10", "0.03", "--distance", "850"]),
+    (4, ["--breathing", "2"]),
+    (5, ["--contrast", "easy", "--sweep", "150", "--distance", "950"]),
+    (6, ["--distortion", "0.05", "-0.01", "--sweep", "170", "--distance", "800"]),
+)
+GROWTH_FRAMES = (15, 30, 60, 120)
+
+
+def command(*arguments) -> tuple[int, float, float, str]:
+    """Run the command line; return its exit code, seconds, peak memory in GB, and what it printed."""
+    start = time.perf_counter()
+    words = [sys.executable, "-m", "BreastReconstructionLib", *map(str, arguments)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    text = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)  # this child's own peak, not the largest of all
+    process.returncode = os.waitstatus_to_exitcode(status)
+    peak = usage.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
+    return process.returncode, time.perf_counter() - start, peak, text
+
+
+def stages_of(case: Path) -> dict[str, float]:
+    """Seconds of each stage."""
+    stages = json.loads((case / "case.json").read_text())["stages"]
+    return {name: record["seconds"] for name, record in stages.items()}
+
+
+def demo(folder: Path, quality: str) -> dict:
+    """The bundled sample."""
+    case = folder / f"demo-{quality}"
+    code, seconds, peak, text = command("demo", "--quality", quality, "-o", case)
+    if code != 0:
+        print(text)
+        return {"failed": text.strip().splitlines()[-1]}
+    accuracy = json.loads((case / "accuracy.json").read_text())
+    report = json.loads((case / "report.json").read_text())
+    print(f"demo, {quality}: {seconds:.0f} s, peak memory {peak:.2f} GB, frames {report['frames']}")
+    print("  " + ", ".join(f"{name} {value:.1f} s" for name, value in stages_of(case).items()))
+    for key in ("as_delivered", "after_similarity", "surface_to_truth"):
+        print(f"  {key:17s}" + "  ".join(f"{name} {value:.2f}" for name, value in accuracy[key].items()))
+    print("  landmarks_mm     " + "  ".join(f"{name} {value:.1f}" for name, value in accuracy["landmarks_mm"].items()))
+    return {"seconds": seconds, "peak_gb": peak, "accuracy": accuracy, "stages": stages_of(case)}
+
+
+def videos(folder: Path) -> list[dict]:
+    """Five further phantom videos; those that lie in the folder already are used as they are."""
+    rows = []
+    print(f"seed  {'what differs':46s}  mean  median   RMS   95 %  after similarity  worst landmark  seconds    GB")
+    for seed, options in VIDEOS:
+        video, case = folder / f"video{seed}", folder / f"case{seed}"
+        what = " ".join(options)
+        code, text = 0, ""
+        if not (video / "truth.json").exists():
+            code, _, _, text = command("phantom", "video", "--seed", seed, *options, "-o", video)
+        if code == 0:
+            marker = json.loads((video / "truth.json").read_text())["marker"]
+            given = ["--landmarks", video / "picks.csv", "--marker", marker, "--truth", video]
+            code, seconds, peak, text = command("reconstruct", video / "video.mp4", *given, "-o", case)
+        if code != 0:
+            print(f"{seed:4d}  {what:46s}  FAILED: {text.strip().splitlines()[-1]}", flush=True)
+            rows.append({"seed": seed, "options": what, "failed": text.strip().splitlines()[-1]})
+            continue
+        accuracy = json.loads((case / "accuracy.json").read_text())
+        values = list(accuracy["as_delivered"].values())
+        print(
+            f"{seed:4d}  {what:46s}"
+            + "".join(f"  {value:5.2f}" for value in values)
+            + f"  {accuracy['after_similarity']['mean_mm']:16.2f}  {max(accuracy['landmarks_mm'].values()):14.1f}"
+            + f"  {seconds:7.0f}  {peak:4.2f}",
+            flush=True,
+        )
+        rows.append({"seed": seed, "options": what, "seconds": seconds, "peak_gb": peak, **accuracy})
+    return rows
+
+
+def _sample_frames(folder: Path) -> Path:
+    case = folder / "sample-frames"
+    sample = resource_path("SampleData", "phantom")
+    command("frames", sample / "video.mp4", "--landmarks", sample / "picks.csv", "--approximate-scale", "-o", case)
+    return case / "frames"
+
+
+def mapping(folder: Path) -> list[dict]:
+    """Cameras of the sample's frames: resolution of the features, and global against incremental mapping."""
+    frames = _sample_frames(folder)
+    rows = []
+    print("features at  mapper       registered  extract  match    map  centre error  rotation error")
+    for pixels in (960, 1280, 1920):
+        for row in measured(_map_cameras, frames, folder / "mapping", pixels).value:
+            rows.append({"feature_pixels": pixels, **row})
+            print(
+                f"{pixels:8d} px  {row['mapper']:11s}  {row['registered']:10d}  {row['extract_s']:5.1f} s"
+                f"  {row['match_s']:3.0f} s  {row['map_s']:3.0f} s  {row['center_mm']:9.2f} mm  {row['rotation_degrees']:8.3f} °",
+                flush=True,
+            )
+    return rows
+
+
+def _map_cameras(frames_folder: Path, work: Path, pixels: int) -> list[dict]:
+    import pycolmap
+
+    from BreastReconstructionLib.sfm import colmap
+    from BreastReconstructionLib.video.frames import Frames
+
+    frames = Frames.load(frames_folder / "frames.json")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    clock = [time.perf_counter()]
+    names = frames.names
+    database = colmap.find_features(frames.folder, names, work, pixels)
+    clock.append(time.perf_counter())
+    colmap.match_neighbours(database, work, names)
+    clock.append(time.perf_counter())
+    incremental = colmap.map_incrementally(database, frames.folder, work, len(names))[0]
+    clock.append(time.perf_counter())
+    (work / "global").mkdir()
+    models = pycolmap.global_mapping(database, frames.folder, work / "global")
+    clock.append(time.perf_counter())
+    extract, match, first, second = np.diff(clock)
+    rows = []
+    largest = max(models.values(), key=lambda model: model.num_reg_images())
+    for mapper, seconds, model in (("incremental", first, incremental), ("global", second, largest)):
+        cameras = colmap.from_pycolmap(model, names, mapper).cameras
+        center, rotation = camera_error(cameras, frames)
+        row = {"mapper": mapper, "registered": len(cameras), "extract_s": extract, "match_s": match, "map_s": seconds}
+        rows.append(row | {"center_mm": center, "rotation_degrees": rotation})
+    return rows
+
+
+def camera_error(cameras: dict, frames) -> tuple[float, float]:
+    """Root mean square error of the centres, mm, and mean error of the rotations, degrees, after a similarity."""
+    from BreastReconstructionLib.measurement.accuracy import read_truth
+
+    truth = read_truth(resource_path("SampleData", "phantom")).cameras
+    frame_of = dict(zip(frames.names, frames.video_frames, strict=True))
+    pairs = [(camera, truth[frame_of[name]]) for name, camera in cameras.items()]
+    found = np.array([camera.center_world for camera, _ in pairs])
+    exact = np.array([camera.center_world for _, camera in pairs])
+    similarity = fit_similarity(found, exact)
+    center = np.sqrt(((similarity.apply(found) - exact) ** 2).sum(axis=1).mean())
+    traces = [np.trace(true.rotation.T @ camera.rotation @ similarity.rotation.T) for camera, true in pairs]
+    return float(center), float(np.degrees(np.arccos(np.clip((np.array(traces) - 1) / 2, -1, 1))).mean())
+
+
+def growth_in_frames(folder: Path) -> dict:
+    """Seconds of cameras, dense points and all stages, and peak memory, against the number of frames; draft quality."""
+    video = folder / "growth-video"
+    if not (video / "truth.json").exists():
+        command("phantom", "video", "--seed", 9100, "--frames", 130, "-o", video)
+    marker = json.loads((video / "truth.json").read_text())["marker"]
+    result = {}
+    for count in GROWTH_FRAMES:
+        case = folder / f"growth-{count}"
+        given = ["--landmarks", video / "picks.csv", "--marker", marker, "--quality", "draft", "--frames", count]
+        code, seconds, peak, text = command("reconstruct", video / "video.mp4", *given, "-o", case)
+        if code != 0:
+            raise RuntimeError(text)
+        stages = stages_of(case)
+        result[count] = {"seconds": seconds, "peak_gb": peak, "cameras": stages["cameras"], "dense": stages["dense"]}
+        print(
+            f"  {count} frames: {seconds:.0f} s (cameras {stages['cameras']:.0f}, dense {stages['dense']:.0f}), {peak:.2f} GB",
+            flush=True,
+        )
+    return result
