@@ -26,7 +26,8 @@ PIXEL_STEP = 3
 # Relative to the median distance of the cameras to the subject: a phone held 0.9 m away gives voxels of 2 mm.
 VOXEL_SHARE = 1 / 450
 FEWEST_POINTS_A_VOXEL = 3
-TRACKS_A_FRAME = 2000
+# Tracks kept of each reference frame, each the mean over a block of pixels (7 mm).
+TRACKS_A_FRAME, BLOCK_PX = 2000, 12
 SUBJECT_SHARE = 0.6
 
 
@@ -298,16 +299,29 @@ def _grid(camera: Camera, center: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _kept_tracks(found: _Points, frames: list[int], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Some tracks of one reference frame: frames (T, S), normalized (T, S, 2), points (T, 3); S is 1 + all neighbours."""
-    count = min(TRACKS_A_FRAME, len(found.positions))
-    chosen = np.random.default_rng(seed).choice(len(found.positions), count, replace=False)
+    """Tracks of small blocks of one reference frame: frames (T, S), normalized (T, S, 2), points (T, 3).
+
+    A block's track is the mean over its pixels, of which those count that were seen wherever a randomly chosen one of
+    them was: so all its sightings are means over the same pixels, and a block that is flat errs less than a pixel.
+    """
+    order = np.random.default_rng(seed).permutation(len(found.positions))
+    block = (found.pixels[order] // BLOCK_PX).astype(np.int64)
+    _, leader, of_block = np.unique(block[:, 1] << 32 | block[:, 0], return_index=True, return_inverse=True)
+    sightings, positions = found.sightings[order], found.positions[order]
+    seen = np.isfinite(sightings[..., 0])
+    wanted = seen[leader]
+    counts = (seen | ~wanted[of_block]).all(axis=1)
+    share = counts / np.bincount(of_block, counts, len(leader))[of_block]
+    columns = np.column_stack([np.nan_to_num(sightings).reshape(len(order), -1), positions])
+    mean = _sum_rows(of_block, len(leader), columns * share[:, None])
+    chosen = np.random.default_rng(seed).permutation(len(leader))[:TRACKS_A_FRAME]
     slots = 1 + len(NEIGHBOURS) + len(CHAINS)
-    index = np.full((count, slots), -1, np.int16)
-    normalized = np.full((count, slots, 2), np.nan, np.float32)
-    sightings = found.sightings[chosen]
-    normalized[:, : len(frames)] = sightings
-    index[:, : len(frames)] = np.where(np.isfinite(sightings[..., 0]), frames, -1)
-    return index, normalized, found.positions[chosen]
+    index = np.full((len(chosen), slots), -1, np.int16)
+    normalized = np.full((len(chosen), slots, 2), np.nan, np.float32)
+    index[:, : len(frames)] = np.where(wanted[chosen], frames, -1)
+    means = mean[chosen, :-3].reshape(len(chosen), -1, 2)
+    normalized[:, : len(frames)] = np.where(wanted[chosen, :, None], means, np.nan)
+    return index, normalized, mean[chosen, -3:]
 
 
 def _tracks(i: int, cameras: list[Camera], grid: np.ndarray, flows: dict[tuple[int, int], np.ndarray]) -> dict[int, _Track]:
