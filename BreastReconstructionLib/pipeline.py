@@ -468,13 +468,13 @@ class Reconstruction:
     def _mesh(self, scale: Scale, world_to_patient: Similarity, progress: Progress):
         import torch
 
-        from .shape_model.evaluation import Shape, distances_and_gradients, signed_distances
+        from .shape_model.evaluation import Shape, distances_and_gradients, fastest_device, signed_distances
         from .surface.appearance import distance_to_points, keep_vertices, see_vertices
         from .surface.extraction import cells_for, extract_zero_level, project_to_zero_level
         from .surface.mesh_file import TriangleMesh
 
         progress(0.05, "surface from the fitted shape")
-        shape = Shape.of(self.model, torch.from_numpy(self.fit.code))
+        shape = Shape.of(self.model.on(fastest_device()), torch.from_numpy(self.fit.code))
         mm_per_unit = scale.mm_per_world / self._world_to_fit().scale
         cells = cells_for(self._detail_mm / mm_per_unit)
         level = extract_zero_level(lambda points: signed_distances(shape, points), cells)

@@ -92,4 +92,4 @@ def small_case(small_input, tmp_path_factory):
 def small_arguments(small_input, command="reconstruct"):
     pictures, picks = small_input
     scale = ["--approximate-scale"] if command in ("reconstruct", "surface", "report") else []
-    return [command, pictures, "--landmarks", picks, *scale, "--frames", 16, "--strategy", "uniform", "--detail", 128]
+    return [command, pictures, "--landmarks", picks, *scale, "--frames", 16, "--strategy", "uniform", "--detail", 4]

@@ -22,6 +22,11 @@ ROUGH_WEIGHT = 1e-3
 CHUNK = 2_048
 
 
+def fastest_device() -> str:
+    """Return 'cuda' where there is such a card, else 'cpu'."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 @dataclass(frozen=True)
 class _Member:
     """One member with the code folded in: five layers, weights as (inputs, outputs)."""
@@ -75,7 +80,7 @@ class Shape:
     @classmethod
     def of(cls, model: ShapeModel, code: torch.Tensor) -> Shape:
         """Fold a code."""
-        network = model.network
+        network, code = model.network, code.to(model.latent_mean.device)
         layers, inputs = network.ensembled_deep_sdf, network.size.member_input
         with torch.no_grad():
             folded = network.fold(code[None])

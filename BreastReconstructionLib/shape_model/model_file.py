@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ class ShapeModel:
     """A network with the distribution of its latent codes.
 
     Attributes:
-        network: on the CPU, float32, in evaluation mode.
+        network: float32, in evaluation mode; on the CPU unless moved by `on`.
         latent_mean: (latent,) mean code.
         latent_basis: (latent, R) principal directions, each times its standard deviation: code = mean + basis u, and u is
             standard normal over the training population.
@@ -41,6 +42,14 @@ class ShapeModel:
     mm_per_unit: float
     mm_per_unit_spread: float
     card: dict
+
+    def on(self, device: str) -> ShapeModel:
+        """Return the model on another device ('cpu', 'cuda')."""
+        if device == self.latent_mean.device.type:
+            return self
+        network = copy.deepcopy(self.network).to(device)
+        mean, basis = self.latent_mean.to(device), self.latent_basis.to(device)
+        return replace(self, network=network, latent_mean=mean, latent_basis=basis)
 
     @property
     def expression_error(self) -> float:

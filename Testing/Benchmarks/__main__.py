@@ -5,6 +5,7 @@
 - preview: a rough surface from a code, as a slider needs it.
 - demo, draft: the bundled sample through the command line: stages, time, peak memory, error.
 - videos: five further phantom videos (other bodies, skins, rooms, paths, lenses): a table.
+- points: what weights by covariance and the fit to tracks bring, on the sample and on the videos in the folder.
 - mapping: resolution of the features, incremental against global mapping: time and error of the cameras.
 - growth: cost against points, frames, cells and width of the network; --plot draws it.
 
@@ -19,7 +20,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-PARTS = ("fit", "extraction", "preview", "demo", "draft", "videos", "mapping", "growth")
+PARTS = ("fit", "extraction", "preview", "demo", "draft", "videos", "points", "mapping", "growth")
 
 
 def main() -> None:
@@ -95,6 +96,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
         "demo": lambda: video_parts.demo(folder, "normal"),
         "draft": lambda: video_parts.demo(folder, "draft"),
         "videos": lambda: video_parts.videos(folder),
+        "points": lambda: video_parts.points(folder),
         "mapping": lambda: video_parts.mapping(folder),
         "growth": growth,
     }

@@ -12,7 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from BreastReconstructionLib.case import Case
 from BreastReconstructionLib.geometry import fit_similarity
+from BreastReconstructionLib.measurement.accuracy import read_truth, score
+from BreastReconstructionLib.measurement.scale import parse_marker
+from BreastReconstructionLib.pipeline import Reconstruction, Settings
+from BreastReconstructionLib.progress import Progress
 from BreastReconstructionLib.resources import resource_path
 
 from .measure import measured
@@ -25,6 +30,8 @@ VIDEOS = (
     (5, ["--contrast", "easy", "--sweep", "150", "--distance", "950"]),
     (6, ["--distortion", "0.05", "-0.01", "--sweep", "170", "--distance", "800"]),
 )
+# Coarse surfaces suffice to compare fits: vertices lie on the zero level.
+SCORED_DETAIL_MM = 4.0
 GROWTH_FRAMES = (15, 30, 60, 120)
 
 
@@ -94,6 +101,57 @@ def videos(folder: Path) -> list[dict]:
     return rows
 
 
+def points(folder: Path) -> dict:
+    """What weights by covariance and the fit to tracks bring: the sample and the videos in the folder, fitted three ways."""
+    from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
+    from BreastReconstructionLib.shape_model.track_fit import Tracks, refine_by_tracks
+
+    if not (folder / "demo-normal" / "accuracy.json").exists():
+        demo(folder, "normal")
+    cases = {"sample": (folder / "demo-normal", resource_path("SampleData", "phantom"))}
+    cases |= {f"video {seed}": (folder / f"case{seed}", folder / f"video{seed}") for seed, _ in VIDEOS}
+    result = {}
+    print("mean error, mm    equal weights  weighted by covariance  and fitted to tracks")
+    for name, (case, truth) in cases.items():
+        if not (case / "accuracy.json").exists():
+            continue
+        reconstruction = _opened(case, truth)
+        aligned, model, settings = reconstruction.align, reconstruction.model, FitSettings()
+        equal = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings)
+        weighted = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings, noise_model=aligned.noise_model)
+        flow, to_model = reconstruction.tracks, aligned.world_to_model
+        cameras = [reconstruction.cameras.cameras[key].moved(to_model) for key in flow.names]
+        tracks = Tracks.of(cameras, flow.frames, flow.normalized, to_model.apply(flow.points_world.astype(float)))
+        refined = refine_by_tracks(weighted, tracks, aligned.landmarks_model, model, settings).fit
+        errors = [_fit_error_mm(_opened(case, truth), fit) for fit in (equal, weighted, refined)]
+        print(f"{name:16s}" + "".join(f"  {error:13.3f}" for error in errors), flush=True)
+        result[name] = dict(zip(("equal_mm", "weighted_mm", "tracks_mm"), errors, strict=True))
+    return result
+
+
+def _opened(case: Path, truth: Path) -> Reconstruction:
+    marker = json.loads((truth / "truth.json").read_text())["marker"]
+    settings = Settings(
+        video=truth / "video.mp4",
+        landmarks=truth / "picks.csv",
+        scale=parse_marker(marker),
+        detail_mm=SCORED_DETAIL_MM,
+        truth=truth,
+    )
+    return Reconstruction(Case(case), settings, lambda event: None, Progress())
+
+
+def _fit_error_mm(reconstruction: Reconstruction, fit) -> float:
+    """Mean error as delivered of a fit put in place of the case's own."""
+    reconstruction.__dict__["fit"] = fit
+    scale = reconstruction._scale()
+    to_patient = reconstruction._world_to_patient(scale)
+    surface = reconstruction._mesh(scale, to_patient, Progress())
+    landmarks = to_patient.apply(reconstruction.landmarks.points_world)
+    used = reconstruction.frames.video_frames
+    return score(surface, landmarks, read_truth(reconstruction.settings.truth), used)["as_delivered"]["mean_mm"]
+
+
 def _sample_frames(folder: Path) -> Path:
     case = folder / "sample-frames"
     sample = resource_path("SampleData", "phantom")
@@ -150,8 +208,6 @@ def _map_cameras(frames_folder: Path, work: Path, pixels: int) -> list[dict]:
 
 def camera_error(cameras: dict, frames) -> tuple[float, float]:
     """Root mean square error of the centres, mm, and mean error of the rotations, degrees, after a similarity."""
-    from BreastReconstructionLib.measurement.accuracy import read_truth
-
     truth = read_truth(resource_path("SampleData", "phantom")).cameras
     frame_of = dict(zip(frames.names, frames.video_frames, strict=True))
     pairs = [(camera, truth[frame_of[name]]) for name, camera in cameras.items()]

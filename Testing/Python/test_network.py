@@ -96,6 +96,25 @@ def test_skipping_negligible_members_errs_within_its_bound(model):
     assert float((skipped - exact).abs().max()) > 0
 
 
+def test_evaluation_skips_within_the_same_bound_and_equals_the_network(model):
+    points = np.random.default_rng(4).uniform(-1, 1, (5000, 3))
+    shape = Shape.of(model, model.latent_mean)
+    folded = model.network.fold(model.latent_mean[None])
+    exact = model.network.distances(torch.as_tensor(points, dtype=torch.float32)[None], folded)[0].detach().numpy()
+    np.testing.assert_allclose(signed_distances(shape, points, 0.0), exact, atol=2e-6)
+    for negligible in (1e-6, 1e-3):
+        assert np.abs(signed_distances(shape, points, negligible) - exact).max() <= 6 * negligible + 2e-6
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_cuda_gives_the_same_distances_and_gradients(model):
+    points = np.random.default_rng(5).uniform(-0.7, 0.7, (200_000, 3))
+    here, there = (Shape.of(model.on(device), model.latent_mean) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(signed_distances(there, points), signed_distances(here, points), atol=1e-4)
+    for a, b in zip(distances_and_gradients(there, points), distances_and_gradients(here, points), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-3)
+
+
 def test_derivatives_by_point_and_code(model):
     rng = np.random.default_rng(1)
     u = torch.as_tensor(rng.normal(size=model.latent_basis.shape[1]) * 0.5, dtype=torch.float64)

@@ -81,7 +81,10 @@ def test_surface_file_is_lps_millimetres_with_scalars(demo_case):
     header = (demo_case / "surface.ply").read_bytes()[:600].decode("ascii", "ignore")
     assert "comment SPACE=LPS" in header
     mesh = read_mesh(demo_case / "surface.ply")
-    assert {"residual_mm", "views"} <= set(mesh.scalars)
+    assert {"residual_mm", "views", "uncertainty_mm"} <= set(mesh.scalars)
+    front = mesh.scalars["views"] > 3
+    assert 0.3 < np.median(mesh.scalars["uncertainty_mm"][front]) < 2.0
+    assert np.median(mesh.scalars["uncertainty_mm"][~front]) > np.median(mesh.scalars["uncertainty_mm"][front])
     assert mesh.colors.std() > 3
     assert trimesh.Trimesh(mesh.vertices_ras, mesh.faces, process=False).is_watertight
     extent = np.ptp(mesh.vertices_ras, axis=0)
@@ -475,3 +478,39 @@ def test_loading_the_package_imports_nothing_heavy():
     code = f"import sys, BreastReconstructionLib.cli; print([m for m in {heavy} if m in sys.modules])"
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert finished.stdout.strip() == "[]"
+
+
+# Choices ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_draft_is_one_and_says_its_error(tmp_path):
+    """Twenty frames and a coarse surface; the error is printed, and larger than the demo's."""
+    finished = run_cli("demo", "--quality", "draft", "-o", tmp_path / "case")
+    assert finished.returncode == 0, finished.stderr
+    assert "Error against the phantom's truth" in finished.stdout
+    accuracy = json.loads((tmp_path / "case" / "accuracy.json").read_text())
+    assert accuracy["as_delivered"]["mean_mm"] < 2.0
+    report = json.loads((tmp_path / "case" / "report.json").read_text())
+    assert report["frames"]["selected"] == 20
+    assert report["surface"]["vertices"] < 150_000
+
+
+def test_demo_fit_is_refined_by_tracks_and_the_patient_stood_still(demo_case):
+    report = json.loads((demo_case / "report.json").read_text())
+    with np.load(demo_case / "fit" / "motion.npz") as file:
+        assert file["tracks"] > 4000
+        assert file["motion"].shape == (30, 4)
+    assert report["fit"]["largest_patient_motion_mm"] < 5
+    assert not any("patient moved" in warning for warning in report["warnings"])
+    assert report["surface"]["median_uncertainty_mm"] < report["surface"]["p95_uncertainty_mm"]
+
+
+@pytest.mark.parametrize("detail", ["banana", "0.1", "20", "-1", "nan"])
+def test_detail_outside_its_range_is_a_wrong_command_line(sample, tmp_path, detail):
+    finished = run_cli(
+        "surface", sample / "video.mp4", "--landmarks", sample / "picks.csv", "--approximate-scale", "--detail", detail,
+        "-o", tmp_path / "case",
+    )  # fmt: skip
+    assert finished.returncode == 2
+    assert "preview, normal, fine" in finished.stderr
+    assert not (tmp_path / "case").exists()
