@@ -48,7 +48,7 @@ class FitSettings:
     similarity_noise: tuple[float, float, float] = (0.02, 0.01, 0.015)
     regularisation: float = 1.0
     largest_iterations: int = 30
-    smallest_step: float = 1e-4
+    smallest_step: float = 3e-4
     seed: int = 0
 
 

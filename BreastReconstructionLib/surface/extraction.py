@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,8 @@ CURVATURE = 60.0
 # Cells a side of the coarsest grid; one of half as many again is the most that is needed to reach a wanted number.
 COARSEST = 32
 BOX = (-1.0, 1.0)
+# A followed vertex moves by at most this in one step, model units (15 mm).
+LARGEST_FOLLOWED = 0.05
 _CORNERS = np.stack(np.meshgrid(*((0, 1),) * 3, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
@@ -45,7 +47,7 @@ def cells_for(size: float) -> int:
     return int(np.ceil(wanted / 2**halvings)) * 2**halvings
 
 
-def extract_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int = 256) -> ZeroLevel:
+def extract_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int = 256, guarded: bool = True) -> ZeroLevel:
     """Extract the surface that marching cubes gives on a dense grid of `cells` cells a side over [-1, 1]^3.
 
     Two grids are searched by cell centres and the Lipschitz bound. From there on the values of a finer grid are guessed
@@ -57,6 +59,7 @@ def extract_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int 
     Args:
         distance: (N, 3) points -> (N,) signed distances, negative inside.
         cells: cells a side; see `cells_for`.
+        guarded: False for a preview: without the test by second derivatives, a third fewer points.
 
     Raises:
         FitError: the function has no zero level in the box.
@@ -71,7 +74,7 @@ def extract_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int 
     active = _near_surface(counted, (2 * active[:, None] + _CORNERS).reshape(-1, 3), count)
     grid = _Grid.evaluated_everywhere(counted, active, count)
     while grid.count < cells:
-        grid = grid.refined(counted, guarded=2 * grid.count < cells or halvings == 2)
+        grid = grid.refined(counted, guarded and (2 * grid.count < cells or halvings == 2))
     if len(grid.cells) == 0:
         raise FitError("The fitted shape has no surface; check the landmarks and fit again.")
     vertices, faces = _contour(grid)
@@ -283,11 +286,29 @@ def project_to_zero_level(
     Returns:
         (V, 3) vertices, moved by at most half a cell, and their (V, 3) unit outward normals.
     """
-    value, gradient = distance_and_gradient(level.vertices_model)
+    return _newton_step(level.vertices_model, distance_and_gradient, largest=1.0 / level.cells)
+
+
+def follow_zero_level(
+    level: ZeroLevel, distance_and_gradient: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+) -> tuple[ZeroLevel, np.ndarray]:
+    """Move a mesh to the zero level of a slightly changed function, for live previews; the triangles stay.
+
+    One Newton step along the gradient, which is where the implicit function theorem moves a point of the surface to first
+    order in the change. A change of more than some millimetres is for `extract_zero_level`.
+
+    Returns:
+        the moved mesh and its (V, 3) unit outward normals.
+    """
+    vertices, normals = _newton_step(level.vertices_model, distance_and_gradient, largest=LARGEST_FOLLOWED)
+    return replace(level, vertices_model=vertices), normals
+
+
+def _newton_step(vertices: np.ndarray, distance_and_gradient, largest: float) -> tuple[np.ndarray, np.ndarray]:
+    value, gradient = distance_and_gradient(vertices)
     length = np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-6)
     normals = gradient / length
-    step = np.clip(-value[:, None] / length, -1.0 / level.cells, 1.0 / level.cells) * normals
-    return level.vertices_model + step, normals
+    return vertices + np.clip(-value[:, None] / length, -largest, largest) * normals, normals
 
 
 def dense_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int = 256) -> tuple[np.ndarray, np.ndarray]:

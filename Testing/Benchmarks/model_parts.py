@@ -9,7 +9,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from BreastReconstructionLib.geometry import vertex_normals
 from BreastReconstructionLib.measurement.distance import closest_on_mesh
 from BreastReconstructionLib.shape_model.evaluation import ROUGH_WEIGHT, Shape, distances_and_gradients, signed_distances
 from BreastReconstructionLib.shape_model.fit import fit_first_order, fit_shape
@@ -19,6 +18,7 @@ from BreastReconstructionLib.surface.extraction import (
     cells_for,
     dense_zero_level,
     extract_zero_level,
+    follow_zero_level,
     project_to_zero_level,
 )
 
@@ -28,6 +28,8 @@ from .phantom_clouds import FIRST_SEED, PhantomCloud
 
 FIT_POINTS = 20_000
 PREVIEW_MM = 6.0
+# Standard deviations that a slider moves at once.
+SLIDER_STEP = 0.25
 
 
 def _timed(work: Callable) -> tuple[Seconds, object]:
@@ -123,22 +125,39 @@ def extraction(cells: int, repeats: int) -> dict:
 
 
 def preview(repeats: int) -> dict:
-    """A surface of 6 mm from a code, as a slider needs it; how far it lies from the exact one."""
+    """A surface of 6 mm from a new code: anew, and followed from a slider's last place; the error at its vertices."""
     model = load_model()
     cells = cells_for(PREVIEW_MM / model.mm_per_unit)
-    times = []
-    for seed in range(repeats + 1):
-        code = _some_shape(model, seed).code
-        start = time.perf_counter()
-        shape = Shape.of(model, code)
-        level = extract_zero_level(lambda points, shape=shape: signed_distances(shape, points, ROUGH_WEIGHT), cells)
-        vertex_normals(level.vertices_model, level.faces)
-        times.append(time.perf_counter() - start)
-    distance, gradient = distances_and_gradients(shape, level.vertices_model)
-    error = float((np.abs(distance) / np.linalg.norm(gradient, axis=1)).mean() * model.mm_per_unit)
-    seconds = float(np.median(times[1:]))
-    print(f"preview of {PREVIEW_MM:.0f} mm: {seconds:.2f} s (median of {repeats}); {error:.2f} mm mean error at its vertices")
-    return {"seconds": seconds, "mean_error_mm": error}
+
+    def anew(u: torch.Tensor):
+        shape = Shape.of(model, model.code(u))
+        return extract_zero_level(lambda points: signed_distances(shape, points, ROUGH_WEIGHT), cells, guarded=False)
+
+    def followed(level, u: torch.Tensor):
+        shape = Shape.of(model, model.code(u))
+        return follow_zero_level(level, lambda points: distances_and_gradients(shape, points, ROUGH_WEIGHT))[0]
+
+    start = torch.zeros(model.latent_basis.shape[1])
+    rows = {"anew": [], "followed": []}
+    errors = {"anew": [], "followed": []}
+    level = anew(start)
+    for direction in range(repeats):
+        u = start.clone()
+        u[direction] = SLIDER_STEP
+        for name, work in (("anew", lambda u=u: anew(u)), ("followed", lambda u=u: followed(level, u))):
+            seconds, moved = _timed(work)
+            rows[name].append(seconds)
+            distance, gradient = distances_and_gradients(Shape.of(model, model.code(u)), moved.vertices_model)
+            error = (np.abs(distance) / np.linalg.norm(gradient, axis=1)).mean() * model.mm_per_unit
+            errors[name].append(float(error))
+    figures = {}
+    for name in rows:
+        figures[name] = {"seconds": float(np.median(rows[name])), "mean_error_mm": float(np.median(errors[name]))}
+        print(
+            f"preview of {PREVIEW_MM:.0f} mm, {name}: {figures[name]['seconds']:.2f} s (median of {repeats} directions), "
+            f"{figures[name]['mean_error_mm']:.2f} mm mean error at its vertices"
+        )
+    return figures
 
 
 def growth_in_points() -> dict:

@@ -27,7 +27,7 @@ def test_small_run_writes_json(tmp_path):
     figures = json.loads(file.read_text())
     assert figures["extraction"]["speedup"] > 1
     assert 0 <= figures["extraction"]["apart_mm"] < 0.05
-    assert figures["preview"]["mean_error_mm"] > 0
+    assert figures["preview"]["followed"]["mean_error_mm"] < 0.5
 
 
 def test_unknown_part_is_said():

@@ -12,6 +12,7 @@ from BreastReconstructionLib.surface.extraction import (
     cells_for,
     dense_zero_level,
     extract_zero_level,
+    follow_zero_level,
     project_to_zero_level,
 )
 
@@ -91,6 +92,26 @@ def test_cells_for_gives_cells_no_larger_than_wanted(size):
 def test_a_number_of_cells_that_does_not_halve_is_refused():
     with pytest.raises(ValueError, match="do not halve"):
         extract_zero_level(torus, 130)
+
+
+def test_a_followed_mesh_lies_on_the_changed_surface():
+    level = extract_zero_level(sphere((0, 0, 0), 0.5), 64)
+    moved = sphere((0.01, 0, 0), 0.52)
+    gradient = lambda p: (p - [0.01, 0, 0]) / np.linalg.norm(p - [0.01, 0, 0], axis=1, keepdims=True)
+    followed, normals = follow_zero_level(level, lambda p: (moved(p), gradient(p)))
+    assert np.abs(moved(followed.vertices_model)).max() < 1e-6
+    np.testing.assert_array_equal(followed.faces, level.faces)
+    assert (np.einsum("ij,ij->i", normals, followed.vertices_model) > 0).all()
+    far, _ = follow_zero_level(level, lambda p: (sphere((0, 0, 0), 0.9)(p), gradient(p)))
+    assert np.abs(far.vertices_model - level.vertices_model).max() <= 0.05 + 1e-12
+
+
+def test_unguarded_preview_still_finds_what_holds_a_corner_of_the_second_grid():
+    level = extract_zero_level(two_spheres, 128, guarded=False)
+    guarded = extract_zero_level(two_spheres, 128)
+    assert level.evaluated < guarded.evaluated
+    assert trimesh.Trimesh(level.vertices_model, level.faces, process=False).is_watertight
+    assert len(level.vertices_model) > 0.95 * len(guarded.vertices_model)
 
 
 def test_no_surface_is_said():
