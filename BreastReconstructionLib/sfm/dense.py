@@ -25,6 +25,8 @@ SMALLEST_ANGLE_DEGREES = 3.0
 PIXEL_STEP = 3
 # Relative to the median distance of the cameras to the subject: a phone held 0.9 m away gives voxels of 2 mm.
 VOXEL_SHARE = 1 / 450
+# But no smaller than this many steps of the grid, or most voxels would hold fewer than three points.
+VOXEL_STEPS = 1.1
 FEWEST_POINTS_A_VOXEL = 3
 # Tracks kept of each reference frame, each the mean over a block of pixels (7 mm).
 TRACKS_A_FRAME, BLOCK_PX = 2000, 12
@@ -216,7 +218,8 @@ def densify(
     center, distance = subject_sphere(list(cameras.values()))
     shrunk = [_shrunk(cameras[name], flow_pixels) for name in names]
     radius = SUBJECT_SHARE * distance
-    voxels = _Voxels(center, radius, distance * VOXEL_SHARE)
+    pixel = distance / float(np.median([camera.intrinsics[0, 0] for camera in shrunk]))  # on the subject, world units
+    voxels = _Voxels(center, radius, max(distance * VOXEL_SHARE, VOXEL_STEPS * PIXEL_STEP * pixel))
     window = _Window(names, shrunk, read_picture)
     kept = []
     with ThreadPoolExecutor(1) as pool:

@@ -12,7 +12,8 @@ from BreastReconstructionLib.shape_model.model_file import ShapeModel
 from BreastReconstructionLib.shape_model.network import SOFTPLUS_BETA
 
 STEPS, STEP_POINTS = 1000, 1000
-CHUNK = 16_384
+# The fastest of 4, 16 and 64 thousand here.
+CHUNK = 4_096
 
 
 def distances(model: ShapeModel, code: torch.Tensor, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
