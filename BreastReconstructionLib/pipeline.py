@@ -394,10 +394,10 @@ class Reconstruction:
 
     def _run_fit(self, folder: Path, progress: Progress) -> None:
         from .shape_model.fit import FitSettings, fit_first_order, fit_shape
-        from .shape_model.track_fit import Tracks, refine_by_tracks
+        from .shape_model.track_fit import refine_by_tracks
 
         settings = FitSettings(regularisation=self.settings.regularisation)
-        aligned, tracks, to_model = self.align, self.tracks, self.align.world_to_model
+        aligned = self.align
         fit = (fit_first_order if self.settings.first_order_fit else fit_shape)(
             aligned.points_model,
             aligned.landmarks_model,
@@ -406,12 +406,19 @@ class Reconstruction:
             progress.part(0.0, 0.5),
             noise_model=aligned.noise_model,
         )
-        cameras = [self.cameras.cameras[name].moved(to_model) for name in tracks.names]
-        points = to_model.apply(tracks.points_world.astype(float))
-        seen = Tracks.of(cameras, tracks.frames, tracks.normalized, points)
-        refined = refine_by_tracks(fit, seen, aligned.landmarks_model, self.model, settings, progress=progress.part(0.5, 1.0))
+        refined = refine_by_tracks(
+            fit, self.aligned_tracks(), aligned.landmarks_model, self.model, settings, progress=progress.part(0.5, 1.0)
+        )
         refined.fit.save(folder / "fit.npz")
         np.savez(folder / "motion.npz", motion=refined.motion, tracks=refined.tracks)
+
+    def aligned_tracks(self):
+        """The flow's tracks in the aligned model frame."""
+        from .shape_model.track_fit import Tracks
+
+        tracks, to_model = self.tracks, self.align.world_to_model
+        cameras = [self.cameras.cameras[name].moved(to_model) for name in tracks.names]
+        return Tracks.of(cameras, tracks.frames, tracks.normalized, to_model.apply(tracks.points_world.astype(float)))
 
     @cached_property
     def fit(self):

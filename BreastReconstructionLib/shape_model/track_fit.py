@@ -91,6 +91,10 @@ class Tracks:
         focal = float(np.mean([camera.intrinsics[0, 0] for camera in cameras]))
         return cls(rotation, center, focal, frames.astype(int), normalized.astype(float), depth)
 
+    def points_model(self) -> np.ndarray:
+        """(T, 3) points at the start, aligned frame."""
+        return self.center[self.frames[:, 0]] + self.depth[:, None] * _rays(self)
+
     def only(self, chosen: np.ndarray) -> Tracks:
         """Those of an index or mask."""
         return replace(self, frames=self.frames[chosen], seen=self.seen[chosen], depth=self.depth[chosen])
@@ -211,15 +215,14 @@ class _Problem:
 
 def _usable(fit: ShapeFit, tracks: Tracks, model: ShapeModel) -> np.ndarray:
     """Tracks whose triangulated point lies near the fitted surface."""
-    reference = tracks.frames[:, 0]
-    points = tracks.center[reference] + tracks.depth[:, None] * _rays(tracks)
     shape = Shape.of(model, torch.from_numpy(fit.code))
-    return np.flatnonzero(np.abs(signed_distances(shape, fit.refinement.apply(points), ROUGH_WEIGHT)) < LARGEST_DISTANCE)
+    points = fit.refinement.apply(tracks.points_model())
+    return np.flatnonzero(np.abs(signed_distances(shape, points, ROUGH_WEIGHT)) < LARGEST_DISTANCE)
 
 
 def _spread(tracks: Tracks, usable: np.ndarray, settings: TrackSettings) -> np.ndarray:
     """Choose tracks evenly over the surface, however often each part of it was filmed."""
-    points = tracks.center[tracks.frames[usable, 0]] + tracks.depth[usable, None] * _rays(tracks.only(usable))
+    points = tracks.only(usable).points_model()
     order = np.random.default_rng(settings.seed).permutation(len(usable))
     cell = np.unique(np.floor(points[order] / PATCH).astype(int), axis=0, return_inverse=True)[1].ravel()
     by_cell = np.argsort(cell, kind="stable")

@@ -43,8 +43,13 @@ class ZeroLevel:
 def cells_for(size: float) -> int:
     """Return the number of cells a side, a multiple of 4 that halves down to the coarsest grid, for cells of at most `size`."""
     wanted = (BOX[1] - BOX[0]) / size
-    halvings = max(2, int(np.ceil(np.log2(wanted / (1.5 * COARSEST)))))
+    halvings = _halvings(wanted)
     return int(np.ceil(wanted / 2**halvings)) * 2**halvings
+
+
+def _halvings(cells: float) -> int:
+    """How often a number of cells a side is halved to reach the coarsest grid."""
+    return max(2, int(np.ceil(np.log2(cells / (1.5 * COARSEST)))))
 
 
 def extract_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int = 256, guarded: bool = True) -> ZeroLevel:
@@ -64,7 +69,7 @@ def extract_zero_level(distance: Callable[[np.ndarray], np.ndarray], cells: int 
     Raises:
         FitError: the function has no zero level in the box.
     """
-    halvings = max(2, int(np.ceil(np.log2(cells / (1.5 * COARSEST)))))
+    halvings = _halvings(cells)
     if cells % 2**halvings:
         raise ValueError(f"{cells} cells a side do not halve down to the coarsest grid; see cells_for")
     counted = _Counted(distance)
@@ -111,12 +116,12 @@ class _Grid:
     @classmethod
     def evaluated_everywhere(cls, distance: _Counted, cells: np.ndarray, count: int) -> _Grid:
         """Evaluate every corner of the given cells."""
-        keys = np.unique(_point_keys((cells[:, None] + _CORNERS).reshape(-1, 3), count))
+        keys = np.unique(_corner_keys(cells, count))
         return cls(count, cells, keys, distance(_positions(keys, count)))
 
     def corner_values(self) -> np.ndarray:
         """(C, 2, 2, 2) values at the cells' corners."""
-        return self.values[_find(self.keys, _corner_keys(self.cells, self.count))].reshape(-1, 2, 2, 2)
+        return self.values[np.searchsorted(self.keys, _corner_keys(self.cells, self.count))].reshape(-1, 2, 2, 2)
 
     def refined(self, distance: _Counted, guarded: bool) -> _Grid:
         """Halve the cells that may meet the surface; values are exact at both ends of every edge that crosses it.
@@ -228,7 +233,7 @@ def _contour(grid: _Grid) -> tuple[np.ndarray, np.ndarray]:
     data = vtkUnstructuredGrid()
     data.SetPoints(points)
     data.SetCells(VTK_VOXEL, voxels)
-    scalars = numpy_to_vtk(grid.values[_find(grid.keys, used)].astype(np.float64), deep=True)
+    scalars = numpy_to_vtk(grid.values[np.searchsorted(grid.keys, used)].astype(np.float64), deep=True)
     scalars.SetName("distance")
     data.GetPointData().SetScalars(scalars)
     contour = vtkContour3DLinearGrid()
@@ -262,10 +267,6 @@ def _corner_keys(cells: np.ndarray, count: int) -> np.ndarray:
 def _positions(keys: np.ndarray, count: int) -> np.ndarray:
     points = np.stack(np.unravel_index(keys, (count + 1,) * 3), axis=1)
     return BOX[0] + points * ((BOX[1] - BOX[0]) / count)
-
-
-def _find(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    return np.searchsorted(keys, wanted)
 
 
 def _contains(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:

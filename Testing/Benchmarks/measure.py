@@ -23,8 +23,8 @@ class Measured:
 def measured(work: Callable[..., Any], *arguments: Any) -> Measured:
     """Run work(*arguments), a function of a module, in a fresh process.
 
-    The time is that of the call alone, without the start of the process; the work says `started()` if its own
-    preparation shall not count.
+    The time is that of the call alone, without the start of the process; work whose own
+    preparation shall not count returns (Seconds, value).
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)

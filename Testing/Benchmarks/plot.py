@@ -15,13 +15,13 @@ def plot_growth(growth: dict, path: Path) -> None:
     from matplotlib import pyplot
 
     panels = [
-        ("points", "points fitted to", 1, {"fit": growth["points"]}),
-        ("frames", "frames (draft)", 1, {key: _column(growth["frames"], key) for key in ("seconds", "cameras", "dense")}),
-        ("cells", "cells a side", 2, {"surface": growth["cells"]}),
-        ("width", "width of the network", 2, {"100,000 distances": growth["width"]}),
+        ("points fitted to", 1, {"fit": growth["points"]}),
+        ("frames (draft)", 1, {key: _column(growth["frames"], key) for key in ("seconds", "cameras", "dense")}),
+        ("cells a side", 2, {"surface": growth["cells"]}),
+        ("width of the network", 2, {"100,000 distances": growth["width"]}),
     ]
     figure, axes = pyplot.subplots(1, 4, figsize=(15, 3.6), constrained_layout=True)
-    for axis, (_, label, power, series) in zip(axes, panels, strict=True):
+    for axis, (label, power, series) in zip(axes, panels, strict=True):
         for name, values in series.items():
             x, y = np.array(list(values)), np.array(list(values.values()))
             axis.loglog(x, y, "o-", label="all" if name == "seconds" else name)

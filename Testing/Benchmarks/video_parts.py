@@ -104,7 +104,7 @@ def videos(folder: Path) -> list[dict]:
 def points(folder: Path) -> dict:
     """What weights by covariance and the fit to tracks bring: the sample and the videos in the folder, fitted three ways."""
     from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
-    from BreastReconstructionLib.shape_model.track_fit import Tracks, refine_by_tracks
+    from BreastReconstructionLib.shape_model.track_fit import refine_by_tracks
 
     if not (folder / "demo-normal" / "accuracy.json").exists():
         demo(folder, "normal")
@@ -119,10 +119,7 @@ def points(folder: Path) -> dict:
         aligned, model, settings = reconstruction.align, reconstruction.model, FitSettings()
         equal = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings)
         weighted = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings, noise_model=aligned.noise_model)
-        flow, to_model = reconstruction.tracks, aligned.world_to_model
-        cameras = [reconstruction.cameras.cameras[key].moved(to_model) for key in flow.names]
-        tracks = Tracks.of(cameras, flow.frames, flow.normalized, to_model.apply(flow.points_world.astype(float)))
-        refined = refine_by_tracks(weighted, tracks, aligned.landmarks_model, model, settings).fit
+        refined = refine_by_tracks(weighted, reconstruction.aligned_tracks(), aligned.landmarks_model, model, settings).fit
         errors = [_fit_error_mm(_opened(case, truth), fit) for fit in (equal, weighted, refined)]
         print(f"{name:16s}" + "".join(f"  {error:13.3f}" for error in errors), flush=True)
         result[name] = dict(zip(("equal_mm", "weighted_mm", "tracks_mm"), errors, strict=True))
