@@ -16,6 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 from . import __version__
@@ -42,7 +43,13 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def hash_of_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
+    """SHA-256 of a file's content; read again only if its size or time changed, since the panel asks often."""
+    state = os.stat(path)
+    return _hash_of_content(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(64)
+def _hash_of_content(path: Path, size: int, modified_ns: int) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

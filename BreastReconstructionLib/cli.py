@@ -6,7 +6,9 @@ import argparse
 import json
 import signal
 import sys
+import threading
 import traceback
+from dataclasses import asdict
 from pathlib import Path
 
 from . import __version__
@@ -33,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = _Console(getattr(options, "json_progress", False))
     token = CancellationToken(getattr(options, "cancel_file", None))
+    if getattr(options, "follow_parent", False):
+        _cancel_with_parent(token)
     previous = _on_interrupt(token)
     try:
         options.command(options, console, token)
@@ -56,6 +60,17 @@ def main(arguments: list[str] | None = None) -> int:
         console.close()
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _cancel_with_parent(token: CancellationToken) -> None:
+    """Cancel once standard input closes, which happens on every system when the program that started this one is gone."""
+
+    def wait() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        token.cancel()
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _on_interrupt(token: CancellationToken) -> dict:
@@ -157,6 +172,7 @@ def _settings(options) -> Settings:
         quality=options.quality,
         first_order_fit=options.first_order_fit,
         remove_unseen=options.remove_unseen,
+        correct_nipples=options.correct_nipples,
         truth=options.truth,
     )
 
@@ -219,6 +235,32 @@ def _inspect(options, console: _Console, token: CancellationToken) -> None:
         lines.append(f"  frames: {numbers['frames']['registered']} of {numbers['frames']['selected']} placed in space")
         lines += [f"  note: {warning}" for warning in numbers["warnings"]]
     console.say("\n".join(lines), stages=stages)
+
+
+def _environment(options, console: _Console, token: CancellationToken) -> None:
+    from .environment import inspect_environment
+
+    found = inspect_environment()
+    lines = [f"  {name:24s} {version or 'not installed'}" for name, version in found.packages.items()]
+    console.say("\n".join([f"Python {found.python}", *lines, f"device: {found.device}"]), **asdict(found))
+
+
+def _model_explore(options, console: _Console, token: CancellationToken) -> None:
+    """Answer each line of standard input, a JSON list of coefficients, with a mesh in `--output`, until it closes."""
+    import numpy as np
+
+    from .shape_model.explore import Explorer
+    from .shape_model.model_file import load_model
+
+    explorer = Explorer(load_model(options.model))
+    console.say("ready", directions=explorer.model.latent_basis.shape[1], card=explorer.model.card["name"])
+    for number, line in enumerate(sys.stdin):
+        coefficients = np.array(json.loads(line), float)
+        mesh, landmarks = explorer.mesh(coefficients)
+        # Two files in turn: the reader of one is never overtaken.
+        path = options.output / f"shape{number % 2}.npz"
+        np.savez(path, vertices=mesh.vertices_ras, faces=mesh.faces, normals=mesh.normals_ras, landmarks=landmarks)
+        console.say(str(path), file=str(path), coefficients=coefficients.tolist())
 
 
 def _phantom_torso(options, console: _Console, token: CancellationToken) -> None:
@@ -318,6 +360,8 @@ def _parser() -> argparse.ArgumentParser:
     inspect = _add(commands, "inspect", "say what a case folder holds", _inspect)
     inspect.add_argument("case", type=Path, metavar="CASE", help="case folder")
 
+    _add(commands, "environment", "say which packages are installed and on what device the fit will run", _environment)
+
     phantom = commands.add_parser("phantom", help="synthetic patients with exact ground truth")
     kinds = phantom.add_subparsers(title="what", required=True, metavar="WHAT")
     torso = _add(kinds, "torso", "one torso: mesh and landmarks", _phantom_torso)
@@ -343,6 +387,12 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("--anchors", type=Path, required=True, metavar="FILE", help="average_anchors.pt")
     imported.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
 
+    explore = _add(
+        actions, "explore", "answer lines of coefficients with meshes; what the panel's sliders talk to", _model_explore
+    )
+    explore.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=".safetensors file (default: the bundled one)")
+    explore.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="existing folder for the meshes")
+
     train = commands.add_parser("train", help="train a shape model")
     sources = train.add_subparsers(title="on what", required=True, metavar="WHAT")
     phantoms = _add(sources, "phantoms", "on synthetic torsos, with exact distances; resumes", _train_phantoms)
@@ -361,6 +411,7 @@ def _add(commands, name: str, words: str, command) -> argparse.ArgumentParser:
     sub.set_defaults(command=command)
     sub.add_argument("--json-progress", action="store_true", help="progress as JSON lines on standard output")
     sub.add_argument("--cancel-file", type=Path, metavar="FILE", help="stop as soon as this file exists")
+    sub.add_argument("--follow-parent", action="store_true", help="stop when standard input closes")
     sub.add_argument("--verbose", action="store_true", help="print technical details of an unexpected error")
     return sub
 
@@ -392,7 +443,7 @@ def _reconstruct_parser(commands, name: str, words: str, until: str) -> None:
     sub.add_argument(
         "--landmarks",
         type=Path,
-        required=True,
+        required=STAGES.index(until) >= STAGES.index("landmarks"),
         metavar="FILE",
         help="the six landmarks: .csv with landmark,video_frame,x_px,y_px; <frame>_landmarks.txt; .mrk.json, .pp or .ply",
     )
@@ -422,6 +473,7 @@ def _reconstruct_parser(commands, name: str, words: str, until: str) -> None:
     )
     sub.add_argument("--first-order-fit", action="store_true", help="fit by Adam: slower, for fits that do not converge")
     sub.add_argument("--remove-unseen", action="store_true", help="leave out what no frame saw")
+    sub.add_argument("--correct-nipples", action="store_true", help="move the surface's nipples to the landmarks")
     sub.add_argument("--truth", type=Path, metavar="FOLDER", help="phantom's folder, to measure the error")
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .case import Case, disk_errors, hash_of_file
-from .errors import CameraError
-from .geometry import Similarity, model_to_patient
+from .case import Case, disk_errors, hash_of_file, read_case_file
+from .errors import CameraError, LandmarkError
+from .geometry import Similarity, model_to_patient, vertex_normals
 from .landmarks.files import LandmarkInput, read_landmarks, write_landmarks_mrk_json
-from .landmarks.names import LANDMARK_NAMES
+from .landmarks.names import LANDMARK_NAMES, NIPPLES
 from .measurement.scale import (
     KnownDistance,
     KnownMarker,
@@ -32,6 +32,7 @@ from .measurement.scale import (
     scale_from_marker,
 )
 from .progress import CancellationToken, Progress
+from .resources import default_model_path
 
 STAGES = ("frames", "cameras", "dense", "landmarks", "align", "fit", "surface", "report")
 # Rough shares of the whole run, for one progress bar.
@@ -81,7 +82,7 @@ class Settings:
 
     Attributes:
         video: video file or image folder.
-        landmarks: landmark file; see landmarks.files.
+        landmarks: landmark file; see landmarks.files. None will do up to the dense stage.
         scale: a KnownDistance, a KnownMarker, or None for the approximate scale.
         quality: 'normal' or 'draft'; see QUALITIES.
         frame_count: frames to use; None for the quality's.
@@ -94,11 +95,12 @@ class Settings:
         detail_mm: size of the surface's grid cells; None for the quality's.
         first_order_fit: fit by Adam instead of Gauss-Newton.
         remove_unseen: leave out what no camera saw.
+        correct_nipples: move the surface's nipples to the placed landmarks.
         truth: folder of a phantom's truth, to measure the error.
     """
 
     video: Path
-    landmarks: Path
+    landmarks: Path | None = None
     scale: KnownDistance | KnownMarker | None = None
     quality: str = "normal"
     frame_count: int | None = None
@@ -112,6 +114,7 @@ class Settings:
     detail_mm: float | None = None
     first_order_fit: bool = False
     remove_unseen: bool = False
+    correct_nipples: bool = False
     truth: Path | None = None
 
 
@@ -150,27 +153,51 @@ def run(
     case = Case(folder)
     with case.lock(), disk_errors(case.folder):
         reconstruction = Reconstruction(case, settings, report, Progress() if token is None else Progress(token=token))
+        reconstruction.check_inputs(until)
         for stage in STAGES[: STAGES.index(until) + 1]:
             reconstruction.ensure(stage)
     return case.folder
 
 
+def stage_states(folder: Path, settings: Settings) -> dict[str, str]:
+    """Say of each stage of a case, without running anything, whether it is 'done', 'out of date' or 'not done'.
+
+    Raises:
+        BreastReconstructionError: an input that the settings name cannot be read.
+    """
+    document = read_case_file(folder)["stages"] if folder.is_dir() else {}
+    if not document:
+        return dict.fromkeys(STAGES, "not done")
+    reconstruction = Reconstruction(Case(folder), settings)
+    return {
+        stage: "not done" if stage not in document
+        else "done" if reconstruction.case.is_current(stage, reconstruction.key(stage))
+        else "out of date"
+        for stage in STAGES
+    }  # fmt: skip
+
+
 class Reconstruction:
     """One case with its settings; results are loaded or computed on demand, each once."""
 
-    def __init__(self, case: Case, settings: Settings, report: Callable[[StageEvent], None], progress: Progress):
+    def __init__(
+        self,
+        case: Case,
+        settings: Settings,
+        report: Callable[[StageEvent], None] = lambda event: None,
+        progress: Progress | None = None,
+    ):
         self.case = case
         self.settings = settings
         self._report = report
-        self._progress = progress
-        self._checked_inputs()
+        self._progress = progress or Progress()
 
-    def _checked_inputs(self) -> None:
+    def check_inputs(self, until: str) -> None:
         """Look at every input before the long run starts."""
-        from .video.frames import probe
-
+        if self.settings.landmarks is None and STAGES.index(until) >= STAGES.index("landmarks"):
+            raise LandmarkError("No landmarks are given; place all six.")
         self.landmark_input  # noqa: B018  (reading it is the check)
-        self.source_info = probe(self.settings.video)
+        self.source_info  # noqa: B018
         if isinstance(self.settings.scale, KnownMarker):
             from .video.markers import aruco_dictionary
 
@@ -185,9 +212,16 @@ class Reconstruction:
     # Inputs ---------------------------------------------------------------------------------------------------------
 
     @cached_property
+    def source_info(self):
+        """Size and length of the video or image folder."""
+        from .video.frames import probe
+
+        return probe(self.settings.video)
+
+    @cached_property
     def landmark_input(self) -> LandmarkInput:
         """The landmark file, as given."""
-        return read_landmarks(self.settings.landmarks)
+        return LandmarkInput((), {}) if self.settings.landmarks is None else read_landmarks(self.settings.landmarks)
 
     @cached_property
     def model(self):
@@ -225,14 +259,15 @@ class Reconstruction:
         if stage == "dense":
             return {"flow_pixels": QUALITIES[s.quality].flow_pixels}
         if stage == "landmarks":
-            return {"landmarks": hash_of_file(s.landmarks)}
+            return {"landmarks": hash_of_file(s.landmarks) if s.landmarks else None}
         if stage == "align":
             return {"model": hash_of_file(s.shape_model) if s.shape_model else _default_model_name()}
         if stage == "fit":
             return {"regularisation": s.regularisation, "first_order": s.first_order_fit}
         if stage == "surface":
             scale = s.scale and {"kind": type(s.scale).__name__, **asdict(s.scale)}
-            return {"scale": scale, "detail_mm": self._detail_mm, "remove_unseen": s.remove_unseen}
+            nipples = {"correct_nipples": True} if s.correct_nipples else {}
+            return {"scale": scale, "detail_mm": self._detail_mm, "remove_unseen": s.remove_unseen, **nipples}
         if stage == "report":
             return {"truth": hash_of_file(s.truth / "truth.json") if s.truth else None}
         return {}
@@ -456,7 +491,7 @@ class Reconstruction:
             seen = find_marker(cameras, self.frames.read, known.dictionary)
             return scale_from_marker(known, seen.side_world, seen.side_spread_world, seen.sightings)
         if isinstance(known, KnownDistance):
-            from .sfm.dense import subject_sphere
+            from .sfm.reconstruction import subject_sphere
 
             landmarks = self.landmarks
             focal = float(np.mean([camera.intrinsics[0, 0] for camera in cameras.values()]))
@@ -477,6 +512,7 @@ class Reconstruction:
 
         from .shape_model.evaluation import Shape, distances_and_gradients, fastest_device, signed_distances
         from .surface.appearance import distance_to_points, keep_vertices, see_vertices
+        from .surface.correction import move_smoothly
         from .surface.extraction import cells_for, extract_zero_level, project_to_zero_level
         from .surface.mesh_file import TriangleMesh
 
@@ -490,6 +526,10 @@ class Reconstruction:
         uncertainty = self._uncertainty_model(vertices_model) * mm_per_unit
         fit_to_patient = model_to_patient(mm_per_unit)
         vertices, normals = fit_to_patient.apply(vertices_model), fit_to_patient.apply_directions(normals_model)
+        if self.settings.correct_nipples:
+            placed = world_to_patient.apply(self.landmarks.points_world)[list(NIPPLES)]
+            vertices = move_smoothly(vertices, fit_to_patient.apply(self.fit.anchors_model)[list(NIPPLES)], placed)
+            normals = vertex_normals(vertices, level.faces)
         cameras = {name: camera.moved(world_to_patient) for name, camera in self.cameras.cameras.items()}
         seen = see_vertices(vertices, normals, cameras, self.frames.read, progress.part(0.5, 0.95))
         points = world_to_patient.apply(self.dense.points_world.astype(float))
@@ -662,8 +702,6 @@ _DEPENDS = {
 
 
 def _default_model_name() -> str:
-    from .shape_model.model_file import default_model_path
-
     return hash_of_file(default_model_path())
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from .errors import BreastReconstructionError
 
+DEFAULT_MODEL = "phantom-local-576"
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -24,3 +25,8 @@ def resource_path(*parts: str) -> Path:
     raise BreastReconstructionError(
         f"The installation lacks the file Resources/{'/'.join(parts)}; install BreastReconstruction again."
     )
+
+
+def default_model_path() -> Path:
+    """Path of the bundled default model's weights."""
+    return resource_path("ShapeModels", f"{DEFAULT_MODEL}.safetensors")

@@ -3,6 +3,7 @@
 | file | holds |
 |---|---|
 | `.csv` with `landmark,video_frame,x_px,y_px` | picks in frames of the video (counted from 0), one or more rows a landmark |
+| `.csv` with `landmark,frame,x_px,y_px` | picks in selected frames, by file name such as `012.png`; what the panel writes |
 | `.csv` with `landmark,x,y,z` | 3D points in world |
 | `<frame>_landmarks.txt` | six rows `x y` in the order of LANDMARK_NAMES, picked in the selected frame `<frame>.png` |
 | `.pp` (MeshLab), `.ply` | 3D points in world; `.pp` by name or in order, `.ply` in order |
@@ -93,6 +94,21 @@ def write_video_picks(path: Path, picks: list[tuple[str, int, float, float]]) ->
         writer.writerows((name, frame, f"{x:.2f}", f"{y:.2f}") for name, frame, x, y in picks)
 
 
+def write_frame_picks(path: Path, picks: list[Pick]) -> None:
+    """Write `landmark,frame,x_px,y_px` rows, in one step.
+
+    Args:
+        path: the file.
+        picks: by frame name.
+    """
+    temporary = path.with_name(path.name + ".partial")
+    with open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["landmark", "frame", "x_px", "y_px"])
+        writer.writerows((pick.landmark, pick.frame_name, f"{pick.x_px:.2f}", f"{pick.y_px:.2f}") for pick in picks)
+    os.replace(temporary, path)
+
+
 def write_landmarks_mrk_json(path: Path, landmarks_ras: dict[str, np.ndarray]) -> None:
     """Write a Slicer markups file (points in RAS mm, stored as LPS), in one step."""
     points = [
@@ -158,12 +174,14 @@ def _read_csv(path: Path) -> LandmarkInput:
         rows = list(reader)
     if {"landmark", "x", "y", "z"} <= set(header):
         return _points([(row["landmark"], np.array([float(row[k]) for k in "xyz"])) for row in rows], path)
-    if not {"landmark", "video_frame", "x_px", "y_px"} <= set(header):
+    by_name = "frame" in header
+    if not {"landmark", "frame" if by_name else "video_frame", "x_px", "y_px"} <= set(header):
         raise LandmarkError(f"{path.name} must begin with the header landmark,video_frame,x_px,y_px.")
     picks = []
     for row in rows:
-        pick = Pick(_known(row["landmark"], path), int(row["video_frame"]), None, float(row["x_px"]), float(row["y_px"]))
-        if pick.video_frame < 0 or not np.isfinite([pick.x_px, pick.y_px]).all():
+        frame, name = (None, row["frame"].strip()) if by_name else (int(row["video_frame"]), None)
+        pick = Pick(_known(row["landmark"], path), frame, name, float(row["x_px"]), float(row["y_px"]))
+        if (frame is not None and frame < 0) or not np.isfinite([pick.x_px, pick.y_px]).all():
             raise LandmarkError(f"{path.name} holds an impossible frame or position for {pick.landmark}.")
         picks.append(pick)
     require_all({pick.landmark for pick in picks}, path.name)

@@ -117,9 +117,7 @@ def _from_picks(
         if len(of_name) == 1:
             point, error = _on_ray(of_name[0], pixels[0], cloud, tree), np.nan
         else:
-            point = triangulate(of_name, pixels)
-            projected = np.array([camera.project(point[None])[0][0] for camera in of_name])
-            error = float(np.sqrt(((projected - pixels) ** 2).sum(axis=1).mean()))
+            point, error = triangulate_picks(of_name, pixels)
         if error > SUSPICIOUS_REPROJECTION_PX:
             warnings.append(f"The picks of the {name} disagree by {error:.0f} px between frames; look at them again.")
         points.append(point)
@@ -129,6 +127,22 @@ def _from_picks(
         frames = ", ".join(sorted(set(unregistered.values())))
         warnings.append(f"Picks in {frames} are not used: the frame could not be placed in space.")
     return Landmarks(np.array(points), np.array(errors), np.array(views), tuple(warnings))
+
+
+def triangulate_picks(cameras: list[Camera], pixels: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the (3,) point in world of one landmark picked in two or more frames, and its RMS reprojection error in pixels."""
+    point = triangulate(cameras, pixels)
+    projected = np.array([camera.project(point[None])[0][0] for camera in cameras])
+    return point, float(np.sqrt(((projected - pixels) ** 2).sum(axis=1).mean()))
+
+
+def most_frontal(cameras: dict[str, Camera]) -> str:
+    """Return the name of the frame that looks at the patient most frontally: along the mean of all viewing directions.
+
+    The phone is taken to have gone about as far to the left as to the right.
+    """
+    mean = np.mean([camera.viewing_direction_world for camera in cameras.values()], axis=0)
+    return max(cameras, key=lambda name: cameras[name].viewing_direction_world @ mean)
 
 
 def _on_ray(camera: Camera, pixel: np.ndarray, cloud: np.ndarray, tree: cKDTree) -> np.ndarray:

@@ -10,3 +10,6 @@ LANDMARK_NAMES = (
     "left-coracoid",
     "right-coracoid",
 )
+
+# Places of the left and right nipple in LANDMARK_NAMES.
+NIPPLES = (2, 3)

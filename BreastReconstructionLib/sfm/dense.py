@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from ..errors import CameraError
 from ..geometry import Camera, sample_picture
 from ..progress import Progress
+from .reconstruction import subject_sphere
 
 # Flow is computed to the nearest frames, and followed through them to farther ones: depth noise falls with the angle.
 NEIGHBOURS = (-2, -1, 1, 2)
@@ -178,22 +179,6 @@ class _Voxels:
 
 def _sum_rows(index: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:
     return np.stack([np.bincount(index, column, count) for column in values.T], axis=1)
-
-
-def subject_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
-    """Return the point nearest to all optical axes, and the median distance of the cameras to it.
-
-    Raises:
-        CameraError: the optical axes are parallel, so the cameras do not look at one subject.
-    """
-    centers = np.array([camera.center_world for camera in cameras])
-    axes = np.array([camera.viewing_direction_world for camera in cameras])
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    normal = across.sum(axis=0)
-    if np.linalg.cond(normal) > 1e5:
-        raise CameraError("The cameras do not look at one subject; walk around the patient instead of past them.")
-    center = np.linalg.solve(normal, (across @ centers[:, :, None]).sum(axis=0)[:, 0])
-    return center, float(np.median(np.linalg.norm(centers - center, axis=1)))
 
 
 def densify(

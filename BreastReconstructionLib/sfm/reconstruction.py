@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import CameraError
-from ..geometry import Camera
+from ..geometry import Camera, Similarity
 from ..progress import Progress
 
 FEWEST_CAMERAS = 8
@@ -112,3 +112,39 @@ def lost_warning(lost: tuple[str, ...], total: int) -> tuple[str, ...]:
     if not lost:
         return ()
     return (f"{len(lost)} of {total} frames could not be placed in space and are not used: {', '.join(lost)}.",)
+
+
+def subject_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
+    """Return the point nearest to all optical axes, and the median distance of the cameras to it.
+
+    Raises:
+        CameraError: the optical axes are parallel, so the cameras do not look at one subject.
+    """
+    centers = np.array([camera.center_world for camera in cameras])
+    axes = np.array([camera.viewing_direction_world for camera in cameras])
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    normal = across.sum(axis=0)
+    if np.linalg.cond(normal) > 1e5:
+        raise CameraError("The cameras do not look at one subject; walk around the patient instead of past them.")
+    center = np.linalg.solve(normal, (across @ centers[:, :, None]).sum(axis=0)[:, 0])
+    return center, float(np.median(np.linalg.norm(centers - center, axis=1)))
+
+
+def world_upright(cameras: list[Camera], distance_mm: float = 900.0) -> Similarity:
+    """Return a map from world to an upright RAS frame, for showing cameras and points before landmarks are known.
+
+    Down is the mean of the pictures' downward axes, anterior is where the cameras stand, the origin is the point nearest to all
+    optical axes, and the scale is a guess: a phone is held at about `distance_mm`.
+
+    Raises:
+        CameraError: the cameras do not look at one subject.
+    """
+    subject, distance = subject_sphere(cameras)
+    superior = -np.mean([camera.rotation[1] for camera in cameras], axis=0)
+    superior = superior / np.linalg.norm(superior)
+    front = np.mean([camera.center_world for camera in cameras], axis=0) - subject
+    anterior = front - (front @ superior) * superior
+    anterior = anterior / np.linalg.norm(anterior)
+    rotation = np.array([np.cross(anterior, superior), anterior, superior])
+    scale = distance_mm / distance
+    return Similarity(scale, rotation, -scale * rotation @ subject)

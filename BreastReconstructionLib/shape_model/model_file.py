@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from ..errors import ShapeModelError
-from ..resources import resource_path
+from ..resources import default_model_path
 from .anchors import OFFICIAL_MM_PER_UNIT
 from .network import NetworkSize, ShapeNetwork
 
 FORMAT = 1
-DEFAULT_MODEL = "phantom-local-576"
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,6 @@ def save_model(folder: Path, model: ShapeModel) -> Path:
         write(temporary)
         os.replace(temporary, target)
     return path
-
-
-def default_model_path() -> Path:
-    """Return the path of the bundled model."""
-    return resource_path("ShapeModels", f"{DEFAULT_MODEL}.safetensors")
 
 
 def load_model(path: Path | None = None) -> ShapeModel:

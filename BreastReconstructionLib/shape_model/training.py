@@ -21,9 +21,10 @@ from ..errors import ShapeModelError
 from ..landmarks.names import LANDMARK_NAMES
 from ..phantom.signed_distance import signed_distance
 from ..phantom.torso import sample_torso
+from ..resources import DEFAULT_MODEL
 from .evaluation import Shape, distances_and_gradients
 from .fit import fit_shape
-from .model_file import DEFAULT_MODEL, ShapeModel, latent_distribution, save_model
+from .model_file import ShapeModel, latent_distribution, save_model
 from .network import NetworkSize, ShapeNetwork
 
 # Training seeds start here; phantoms below it are for demonstrations, tests and figures, and are never trained on.

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from BreastReconstructionLib.errors import ShapeModelError
+from BreastReconstructionLib.resources import default_model_path
 from BreastReconstructionLib.shape_model.anchors import OFFICIAL_MEAN_ANCHORS_MODEL, OFFICIAL_MM_PER_UNIT
 from BreastReconstructionLib.shape_model.evaluation import Shape, signed_distances
-from BreastReconstructionLib.shape_model.model_file import default_model_path, import_official_model, load_model, save_model
+from BreastReconstructionLib.shape_model.model_file import import_official_model, load_model, save_model
 from BreastReconstructionLib.shape_model.network import NetworkSize, ShapeNetwork
 from Testing.conftest import assert_one_sentence, run_cli
 from Testing.Python.test_network import transcription
