@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
@@ -63,7 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _cancel_with_parent(token: CancellationToken) -> None:
-    """Cancel once standard input closes, which happens on every system when the program that started this one is gone."""
+    """Cancel once standard input closes, which happens on every system when the program that started this one is gone.
+
+    The process leads a group of its own, so that its parent can end it with all that it started.
+    """
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
 
     def wait() -> None:
         while sys.stdin.buffer.read(1):
@@ -142,6 +148,15 @@ def _reconstruct(options, console: _Console, token: CancellationToken) -> None:
         _say_result(case, console)
     else:
         console.say(f"{options.until} is done; its files are in {case / options.until}", case=str(case), stage=options.until)
+
+
+def settings_from_arguments(arguments: list[str]) -> Settings:
+    """Return the settings that a command line of a stage means; what the panel compares with a case.
+
+    Raises:
+        BreastReconstructionError: the scale is impossible.
+    """
+    return _settings(_parser().parse_args(arguments))
 
 
 def _settings(options) -> Settings:

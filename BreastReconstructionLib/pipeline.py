@@ -245,13 +245,8 @@ class Reconstruction:
         """What a stage depends on besides earlier stages."""
         s = self.settings
         if stage == "frames":
-            required = sorted({pick.video_frame for pick in self.landmark_input.picks if pick.video_frame is not None})
-            return {
-                "video": self._video_hash,
-                "count": self._frame_count,
-                "strategy": s.strategy,
-                "required": required,
-            }
+            values = {"video": self._video_hash, "count": self._frame_count, "strategy": s.strategy}
+            return {**values, "required": self._required_frames(values)}
         if stage == "cameras":
             extra = [] if s.cameras_path is None else [_hash_of_path(s.cameras_path)]
             pixels = QUALITIES[s.quality].feature_pixels if s.cameras == "colmap" else None
@@ -271,6 +266,18 @@ class Reconstruction:
         if stage == "report":
             return {"truth": hash_of_file(s.truth / "truth.json") if s.truth else None}
         return {}
+
+    def _required_frames(self, values: dict) -> list[int]:
+        """Video frames that carry picks; what was required before, if the frames chosen then hold every pick of now."""
+        wanted = sorted({pick.video_frame for pick in self.landmark_input.picks if pick.video_frame is not None})
+        record = self.case.stages.get("frames")
+        if record is None or {key: record["settings"].get(key) for key in values} != values:
+            return wanted
+        try:
+            chosen = json.loads(self.case.path("frames", "frames.json").read_text())["video_frames"]
+        except OSError:
+            return wanted
+        return record["settings"]["required"] if set(wanted) <= set(chosen) else wanted
 
     @property
     def _frame_count(self) -> int:
@@ -568,6 +575,7 @@ class Reconstruction:
         return read_mesh(self.case.path("surface", "surface.ply"))
 
     def _run_report(self, folder: Path, progress: Progress) -> None:
+        from .surface.picture import outlines
         from .surface.report import Sheet, draw_sheet
         from .video.frames import write_png
 
@@ -586,7 +594,8 @@ class Reconstruction:
             (folder / "accuracy.json").write_text(json.dumps(accuracy, indent=1))
         progress(0.5, "drawing the report")
         cameras = {name: camera.moved(to_patient) for name, camera in self.cameras.cameras.items()}
-        sheet = Sheet(self.surface, cameras, landmarks, _lines(report))
+        np.savez_compressed(folder / "outlines.npz", **outlines(cameras, self.surface.vertices_ras))
+        sheet = Sheet(self.surface, cameras, landmarks, report_lines(report))
         write_png(folder / "report.png", draw_sheet(sheet, self.frames.read))
         (folder / "report.json").write_text(json.dumps(report, indent=1))
 
@@ -717,7 +726,7 @@ def _finite(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _lines(report: dict) -> list[str]:
+def report_lines(report: dict) -> list[str]:
     """The report's numbers in plain words."""
     scale, fit, points, frames = report["scale"], report["fit"], report["points"], report["frames"]
     surface = report["surface"]

@@ -3,7 +3,6 @@
 | file | holds |
 |---|---|
 | `.csv` with `landmark,video_frame,x_px,y_px` | picks in frames of the video (counted from 0), one or more rows a landmark |
-| `.csv` with `landmark,frame,x_px,y_px` | picks in selected frames, by file name such as `012.png`; what the panel writes |
 | `.csv` with `landmark,x,y,z` | 3D points in world |
 | `<frame>_landmarks.txt` | six rows `x y` in the order of LANDMARK_NAMES, picked in the selected frame `<frame>.png` |
 | `.pp` (MeshLab), `.ply` | 3D points in world; `.pp` by name or in order, `.ply` in order |
@@ -86,26 +85,36 @@ def require_all(names: set[str], where: str) -> None:
         raise LandmarkError(f"{where} lacks {_listing(missing)}; place all six landmarks.")
 
 
-def write_video_picks(path: Path, picks: list[tuple[str, int, float, float]]) -> None:
-    """Write `landmark,video_frame,x_px,y_px` rows."""
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["landmark", "video_frame", "x_px", "y_px"])
-        writer.writerows((name, frame, f"{x:.2f}", f"{y:.2f}") for name, frame, x, y in picks)
+def read_video_picks(path: Path) -> tuple[Pick, ...]:
+    """Read `landmark,video_frame,x_px,y_px` rows; landmarks may still be missing.
 
-
-def write_frame_picks(path: Path, picks: list[Pick]) -> None:
-    """Write `landmark,frame,x_px,y_px` rows, in one step.
-
-    Args:
-        path: the file.
-        picks: by frame name.
+    Raises:
+        LandmarkError: the file cannot be understood.
     """
+    try:
+        return _video_picks(*_csv_rows(path), path)
+    except (ValueError, KeyError, OSError, UnicodeDecodeError) as error:
+        raise LandmarkError(f"The landmark file {path.name} cannot be understood: {error}.") from error
+
+
+def write_video_picks(path: Path, picks: list[tuple[str, int, float, float]]) -> None:
+    """Write `landmark,video_frame,x_px,y_px` rows, in one step."""
     temporary = path.with_name(path.name + ".partial")
     with open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["landmark", "frame", "x_px", "y_px"])
-        writer.writerows((pick.landmark, pick.frame_name, f"{pick.x_px:.2f}", f"{pick.y_px:.2f}") for pick in picks)
+        writer.writerow(["landmark", "video_frame", "x_px", "y_px"])
+        writer.writerows((name, frame, f"{x:.2f}", f"{y:.2f}") for name, frame, x, y in picks)
+    os.replace(temporary, path)
+
+
+def write_landmarks_pp(path: Path, points_world: dict[str, np.ndarray]) -> None:
+    """Write a MeshLab picked-points file of 3D points in world, in one step."""
+    root = ElementTree.Element("PickedPoints")
+    for name, point in points_world.items():
+        values = {axis: f"{value:.9g}" for axis, value in zip("xyz", point, strict=True)}
+        ElementTree.SubElement(root, "point", {**values, "active": "1", "name": name})
+    temporary = path.with_name(path.name + ".partial")
+    ElementTree.ElementTree(root).write(temporary, encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -166,26 +175,33 @@ def _points(rows: list[tuple[str | None, np.ndarray]], path: Path) -> LandmarkIn
     return LandmarkInput((), {name: points[name] for name in LANDMARK_NAMES})
 
 
-def _read_csv(path: Path) -> LandmarkInput:
+def _csv_rows(path: Path) -> tuple[set[str], list[dict[str, str]]]:
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         header = [name.strip() for name in reader.fieldnames or []]
         reader.fieldnames = header
-        rows = list(reader)
-    if {"landmark", "x", "y", "z"} <= set(header):
-        return _points([(row["landmark"], np.array([float(row[k]) for k in "xyz"])) for row in rows], path)
-    by_name = "frame" in header
-    if not {"landmark", "frame" if by_name else "video_frame", "x_px", "y_px"} <= set(header):
+        return set(header), list(reader)
+
+
+def _video_picks(header: set[str], rows: list[dict[str, str]], path: Path) -> tuple[Pick, ...]:
+    if not {"landmark", "video_frame", "x_px", "y_px"} <= header:
         raise LandmarkError(f"{path.name} must begin with the header landmark,video_frame,x_px,y_px.")
     picks = []
     for row in rows:
-        frame, name = (None, row["frame"].strip()) if by_name else (int(row["video_frame"]), None)
-        pick = Pick(_known(row["landmark"], path), frame, name, float(row["x_px"]), float(row["y_px"]))
-        if (frame is not None and frame < 0) or not np.isfinite([pick.x_px, pick.y_px]).all():
+        pick = Pick(_known(row["landmark"], path), int(row["video_frame"]), None, float(row["x_px"]), float(row["y_px"]))
+        if pick.video_frame < 0 or not np.isfinite([pick.x_px, pick.y_px]).all():
             raise LandmarkError(f"{path.name} holds an impossible frame or position for {pick.landmark}.")
         picks.append(pick)
+    return tuple(picks)
+
+
+def _read_csv(path: Path) -> LandmarkInput:
+    header, rows = _csv_rows(path)
+    if {"landmark", "x", "y", "z"} <= header:
+        return _points([(row["landmark"], np.array([float(row[k]) for k in "xyz"])) for row in rows], path)
+    picks = _video_picks(header, rows, path)
     require_all({pick.landmark for pick in picks}, path.name)
-    return LandmarkInput(tuple(picks), {})
+    return LandmarkInput(picks, {})
 
 
 def _read_frame_picks(path: Path) -> LandmarkInput:

@@ -70,3 +70,10 @@ def outline(camera: Camera, vertices: np.ndarray) -> list[np.ndarray]:
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return [contour * cell + cell // 2 for contour in contours if len(contour) > 50]
+
+
+def outlines(cameras: dict[str, Camera], vertices: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the (N, 2) int outline pixels of the projected surface in each camera's picture, by the camera's name."""
+    some = vertices[:: max(1, len(vertices) // 150_000)]  # still closer together than the outline's cells
+    found = {name: [contour[:, 0] for contour in outline(camera, some)] for name, camera in cameras.items()}
+    return {name: np.concatenate([np.empty((0, 2), int), *contours]) for name, contours in found.items()}

@@ -227,7 +227,9 @@ def select_frames(source: Path, folder: Path, count: int, strategy: str, require
     if change < 2.0:
         raise VideoError("The picture hardly changes; walk around the patient with the phone, the patient stands still.")
     originals = [path.name for path in image_files(source)] if source.is_dir() else []
-    return _finish(folder, best, np.array(all_sharpness), np.array(thumbnails), info, originals)
+    frames = _finish(folder, best, np.array(all_sharpness), np.array(thumbnails), info, originals)
+    _write_thumbnails(frames, np.array(all_sharpness))
+    return frames
 
 
 def _finish(
@@ -270,6 +272,28 @@ def _finish(
         height=info.height,
         warnings=tuple(warnings),
     )
+
+
+def _write_thumbnails(frames: Frames, all_sharpness: np.ndarray) -> None:
+    """Write what the panel shows: small pictures of the frames, and a strip of the video's sharpness with the frames marked."""
+    import cv2
+
+    folder = frames.folder / "thumbnails"
+    folder.mkdir()
+    for name in frames.names:
+        picture = frames.read(name)
+        factor = 144 / max(picture.shape[:2])
+        small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(folder / Path(name).with_suffix(".jpg").name), small)
+    width, height = 420, 60
+    strip = np.full((height, width, 3), 255, np.uint8)
+    column = (np.arange(len(all_sharpness)) + 0.5) / len(all_sharpness) * width
+    row = height - 3 - (height - 10) * all_sharpness / max(all_sharpness.max(), 1e-9)
+    cv2.polylines(strip, [np.column_stack([column, row]).astype(np.int32)], False, (120, 120, 120), 1, cv2.LINE_AA)
+    for name, frame in zip(frames.names, frames.video_frames, strict=True):
+        color = (40, 40, 220) if name in frames.soft else (60, 140, 40)
+        cv2.circle(strip, (int(column[frame]), int(row[frame])), 3, color, -1, cv2.LINE_AA)
+    write_png(folder / "sharpness.png", strip)
 
 
 def _with_required(windows: list[np.ndarray], required: list[int]) -> list[np.ndarray]:

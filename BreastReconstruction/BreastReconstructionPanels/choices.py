@@ -1,0 +1,29 @@
+"""Combo boxes whose items carry a value."""
+
+
+def fill(combo, choices) -> None:
+    """Replace a combo box's items by (value, label) pairs, without telling its listeners."""
+    blocked = combo.blockSignals(True)
+    combo.clear()
+    for value, label in choices:
+        combo.addItem(label, value)
+    combo.blockSignals(blocked)
+
+
+def select(combo, value) -> None:
+    """Choose the item of a value, without telling the combo box's listeners; an unknown value leaves it as it is."""
+    index = combo.findData(value)
+    if index >= 0 and index != combo.currentIndex:
+        blocked = combo.blockSignals(True)
+        combo.setCurrentIndex(index)
+        combo.blockSignals(blocked)
+
+
+def bind(combo, parameters, name: str, changed) -> None:
+    """Keep the chosen value in a parameter; `changed` is called after the user chose another one."""
+
+    def chosen(index):
+        setattr(parameters(), name, combo.itemData(index))
+        changed()
+
+    combo.connect("currentIndexChanged(int)", chosen)

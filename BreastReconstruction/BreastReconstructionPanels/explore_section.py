@@ -1,0 +1,91 @@
+"""Section Explore model: the mean shape and its principal directions, live."""
+
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from slicer.i18n import tr as _
+
+from BreastReconstructionLib.scene import nodes
+from BreastReconstructionLib.surface.mesh_file import TriangleMesh
+
+from .process import FAILED, LibraryProcess
+
+DIRECTIONS = 6
+# The shapes belong to no patient.
+EXPLORED = Path("Shape model")
+
+
+class ExploreSection:
+    """Sliders that talk to a process; only the newest position is asked for while it computes."""
+
+    def __init__(self, module):
+        self._module, self._ui = module, module.ui
+        self._process = LibraryProcess(self._on_event, self._on_end)
+        self._folder = None
+        self._waiting = self._asked = None
+        self.refresh_seconds = []  # from a slider's step to the shape in the scene
+        self._ui.exploreButton.connect("toggled(bool)", self._on_toggled)
+        self._ui.meanShapeButton.clicked.connect(self._to_mean)
+        self._sliders = [getattr(self._ui, f"direction{i + 1}Slider") for i in range(DIRECTIONS)]
+        for slider in self._sliders:
+            slider.connect("valueChanged(double)", self._on_slider)
+            slider.enabled = False
+        self._ui.exploreState.text = _("Ready.")
+
+    def stop(self) -> None:
+        """End the process."""
+        self._process.stop()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+    def _on_toggled(self, checked: bool) -> None:
+        for slider in self._sliders:
+            slider.enabled = checked
+        if not checked:
+            self.stop()
+            self._ui.exploreState.text = _("Ready.")
+            return
+        self._folder = tempfile.mkdtemp(prefix="BreastReconstruction")
+        self._waiting, self._asked = [slider.value for slider in self._sliders], None
+        model = self._module.parameters.modelPath
+        self._ui.exploreState.text = _("Starting …")
+        self._process.start(["model", "explore", *([model] if model else []), "-o", self._folder])
+
+    def _to_mean(self) -> None:
+        for slider in self._sliders:
+            slider.value = 0.0
+
+    def _on_slider(self) -> None:
+        self._waiting = [slider.value for slider in self._sliders]
+        self._changed = time.perf_counter()
+        if self._asked is None:
+            self._ask()
+
+    def _ask(self) -> None:
+        if self._process.running and self._waiting is not None:
+            self._asked, self._waiting = (self._waiting, getattr(self, "_changed", None)), None
+            self._process.send(json.dumps(self._asked[0]))
+
+    def _on_event(self, event) -> None:
+        if "file" in event:
+            with np.load(event["file"]) as file:
+                mesh = TriangleMesh(file["vertices"], file["faces"], file["normals"])
+            nodes.show_surface(EXPLORED, mesh, "texture", "explored")
+            if self._asked is not None and self._asked[1] is not None:
+                self.refresh_seconds.append(time.perf_counter() - self._asked[1])
+            self._ui.exploreState.text = _("Shape in the 3D view; sliders in standard deviations.")
+            self._asked = None
+        if "file" in event or "directions" in event:
+            self._ask()
+
+    def _on_end(self, outcome) -> None:
+        if outcome.kind == FAILED:
+            self._module.say(outcome.sentence)
+        self._ui.exploreState.text = outcome.sentence or _("Ready.")
+        if self._ui.exploreButton.checked:
+            self._ui.exploreButton.checked = False

@@ -1,0 +1,344 @@
+"""Section Landmarks: the six points, placed on frames in the Red slice view or read from a file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from BreastReconstructionLib.errors import BreastReconstructionError
+from BreastReconstructionLib.landmarks.files import (
+    LandmarkInput,
+    read_landmarks,
+    read_video_picks,
+    write_landmarks_mrk_json,
+    write_landmarks_pp,
+    write_video_picks,
+)
+from BreastReconstructionLib.landmarks.locate import check_order, locate_landmarks, most_frontal, triangulate_picks
+from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
+from BreastReconstructionLib.scene import nodes
+
+from .choices import fill, select
+
+FILE_NAME = "landmarks.csv"
+PLACED_EVENTS = ("PointPositionDefinedEvent", "PointEndInteractionEvent", "PointPositionUndefinedEvent")
+
+
+class LandmarksSection:
+    """Places landmarks; what was placed is kept in the case folder's landmarks.csv after every click."""
+
+    def __init__(self, module):
+        self._module, self._ui = module, module.ui
+        self._picks = {}  # video frame -> landmark -> pixel
+        self._order = []  # (video frame, landmark), as they were placed
+        self._frames = {}  # frame name -> video frame
+        self._frame = ""
+        self._filling = False
+        ui = self._ui
+        ui.landmarkTable.setColumnCount(3)
+        ui.landmarkTable.setHorizontalHeaderLabels([_("Landmark"), _("Frames"), _("Error")])
+        ui.landmarkTable.setRowCount(len(LANDMARK_NAMES))
+        ui.placeButton.connect("toggled(bool)", self._on_place)
+        ui.redoButton.clicked.connect(self._take_back)
+        ui.clearFrameButton.clicked.connect(self._clear_frame)
+        ui.previousFrameButton.clicked.connect(lambda: self._browse(-1))
+        ui.nextFrameButton.clicked.connect(lambda: self._browse(1))
+        ui.frontalFrameButton.clicked.connect(self._show_frontal)
+        ui.frameComboBox.connect("currentIndexChanged(int)", lambda index: self.show_frame(ui.frameComboBox.itemData(index)))
+        ui.loadLandmarksButton.clicked.connect(self._load)
+        ui.saveLandmarksButton.clicked.connect(self._save)
+
+    # What the module asks ------------------------------------------------------------------------------------------
+
+    def file(self):
+        """Return the landmark file that a run shall use, or None if nothing is placed or loaded."""
+        given = self._module.parameters.landmarksFile
+        if given:
+            return Path(given)
+        path = None if self._module.case is None else self._module.case / FILE_NAME
+        return path if path is not None and path.exists() else None
+
+    def missing(self) -> list:
+        """Return the landmarks that are placed in no frame and given by no file."""
+        try:
+            given = self._given()
+        except BreastReconstructionError:
+            return list(LANDMARK_NAMES)
+        placed = set(given.points_world) | {pick.landmark for pick in given.picks}
+        return [name for name in LANDMARK_NAMES if name not in placed]
+
+    def open_case(self) -> None:
+        """Read the frames and the picks of the case; the Red slice view shows nothing until a frame is asked for."""
+        folder = self._module.stage_folder("frames")
+        self._frames, self._picks, self._order = {}, {}, []
+        if folder is not None:
+            document = json.loads((folder / "frames.json").read_text())
+            self._frames = dict(zip(document["names"], document["video_frames"]))
+        fill(self._ui.frameComboBox, [(name, name[:-4]) for name in self._frames])
+        if self._frame not in self._frames:
+            self._frame = ""
+        try:
+            for pick in self._given().picks:
+                if pick.video_frame is not None:
+                    self._picks.setdefault(pick.video_frame, {})[pick.landmark] = np.array([pick.x_px, pick.y_px])
+                    self._order.append((pick.video_frame, pick.landmark))
+        except BreastReconstructionError as error:
+            self._module.say(str(error))
+        if self._frame:
+            self.show_frame(self._frame)
+
+    def refresh(self, states) -> None:
+        """Show the table, the next landmark, and what is wrong with those placed."""
+        ui, missing = self._ui, self.missing()
+        located, errors, sentence = self._located()
+        for row, name in enumerate(LANDMARK_NAMES):
+            views = sum(name in placed for placed in self._picks.values())
+            error = errors.get(name)
+            ui.landmarkTable.setItem(row, 0, qt.QTableWidgetItem(name))
+            ui.landmarkTable.setItem(row, 1, qt.QTableWidgetItem(str(views)))
+            ui.landmarkTable.setItem(row, 2, qt.QTableWidgetItem("" if error is None else f"{error:.1f} px"))
+        if sentence:
+            ui.landmarksState.text = sentence
+        elif missing:
+            ui.landmarksState.text = _("Needs landmarks: {names}.").format(names=", ".join(missing))
+        elif located is not None:
+            ui.landmarksState.text = _("Done: six landmarks.")
+        else:
+            ui.landmarksState.text = _("Six landmarks; checked once the points are found.")
+        following = self._next()
+        words = _("Next: {name} (left and right are the patient's)") if following else _("All six are placed on this frame.")
+        ui.nextLandmarkLabel.text = words.format(name=following)
+        guide = self._module.resourcePath(f"Icons/Guides/{following or LANDMARK_NAMES[0]}.png")
+        ui.guidePicture.setPixmap(qt.QPixmap(guide))
+        ui.landmarksText.text = self._module.parameters.landmarksFile and _("Landmarks of the file {name}.").format(
+            name=Path(self._module.parameters.landmarksFile).name
+        )
+
+    # Frames in the slice view --------------------------------------------------------------------------------------
+
+    def show_frame(self, name: str) -> None:
+        """Show a frame in the Red slice view, with its picks and where other frames' picks should be."""
+        folder = self._module.stage_folder("frames")
+        if folder is None or name not in self._frames:
+            return
+        self._frame = name
+        select(self._ui.frameComboBox, name)
+        volume = nodes.show_frame(self._module.case, folder / name, self._module.result.outline(name))
+        red = slicer.app.layoutManager().sliceWidget("Red")
+        composite = red.sliceLogic().GetSliceCompositeNode()
+        first = composite.GetBackgroundVolumeID() != volume.GetID()
+        composite.SetBackgroundVolumeID(volume.GetID())
+        if first:
+            red.mrmlSliceNode().SetOrientation("Axial")
+            red.sliceLogic().FitSliceToBackground()
+            red.sliceLogic().SetSliceOffset(0.0)
+        self._show_picks()
+
+    def show_outline(self) -> None:
+        """Show the current frame anew, or the most frontal one, with or without the surface's outline."""
+        if self._frame:
+            self.show_frame(self._frame)
+        else:
+            self._show_frontal()
+
+    def _show_picks(self) -> None:
+        if not self._frame:
+            return
+        self._filling = True
+        try:
+            node = nodes.show_picks(self._module.case, self._picks.get(self._frames[self._frame], {}))
+            nodes.show_predicted(self._module.case, self._predicted())
+        finally:
+            self._filling = False
+        for event in PLACED_EVENTS:
+            number = getattr(slicer.vtkMRMLMarkupsNode, event)
+            if not self._module.hasObserver(node, number, self._on_placed):
+                self._module.addObserver(node, number, self._on_placed)
+        if self._ui.placeButton.checked:
+            nodes.start_placing(node)
+
+    def _predicted(self) -> dict:
+        cameras = self._cameras()
+        located, _errors, _sentence = self._located()
+        if located is None or self._frame not in cameras:
+            return {}
+        here = self._picks.get(self._frames[self._frame], {})
+        pixels, depth = cameras[self._frame].project(located)
+        return {
+            name: pixels[i]
+            for i, name in enumerate(LANDMARK_NAMES)
+            if name not in here and depth[i] > 0 and np.isfinite(pixels[i]).all()
+        }
+
+    def _browse(self, step: int) -> None:
+        names = list(self._frames)
+        if not names:
+            self._module.say(_("Choose frames first."))
+        elif not self._frame:
+            self._show_frontal()
+        else:
+            self.show_frame(names[(names.index(self._frame) + step) % len(names)])
+            self.refresh(None)
+
+    def _show_frontal(self) -> None:
+        cameras = self._cameras()
+        names = list(self._frames)
+        if not names:
+            self._module.say(_("Choose frames first."))
+            return
+        self.show_frame(most_frontal(cameras) if cameras else names[len(names) // 2])
+        self.refresh(None)
+
+    # Placing -------------------------------------------------------------------------------------------------------
+
+    def _on_place(self, checked: bool) -> None:
+        if not checked:
+            nodes.stop_placing()
+            return
+        if not self._frames:
+            self._ui.placeButton.checked = False
+            self._module.say(_("Choose frames first; the landmarks are placed on them."))
+            return
+        self._module.parameters.landmarksFile = ""
+        if not self._frame:
+            self._show_frontal()
+        else:
+            self.show_frame(self._frame)
+
+    def _on_placed(self, node, event) -> None:
+        if self._filling or not self._frame:
+            return
+        frame = self._frames[self._frame]
+        before, now = self._picks.get(frame, {}), nodes.read_picks(node)
+        self._order += [(frame, name) for name in now if name not in before]
+        self._order = [(f, name) for f, name in self._order if f != frame or name in now]
+        self._picks[frame] = now
+        self._write()
+        if not self._next() and self._ui.placeButton.checked:
+            self._ui.placeButton.checked = False
+        self._module.refresh()
+
+    def _take_back(self) -> None:
+        if not self._order:
+            return
+        frame, name = self._order.pop()
+        self._picks.get(frame, {}).pop(name, None)
+        self._changed()
+
+    def _clear_frame(self) -> None:
+        if self._frame:
+            self._picks.pop(self._frames[self._frame], None)
+            self._order = [(frame, name) for frame, name in self._order if frame != self._frames[self._frame]]
+            self._changed()
+
+    def _changed(self) -> None:
+        self._write()
+        self._show_picks()
+        self._module.refresh()
+
+    def _write(self) -> None:
+        rows = [(name, frame, *pixel) for frame, placed in sorted(self._picks.items()) for name, pixel in placed.items()]
+        try:
+            write_video_picks(self._module.case / FILE_NAME, rows)
+        except OSError:
+            self._module.say(_("The landmarks cannot be written to the case folder; choose a folder of your own."))
+
+    def _next(self) -> str:
+        placed = self._picks.get(self._frames.get(self._frame), {})
+        return next((name for name in LANDMARK_NAMES if name not in placed), "")
+
+    # In space ------------------------------------------------------------------------------------------------------
+
+    def _given(self) -> LandmarkInput:
+        path = self.file()
+        if path is None:
+            return LandmarkInput((), {})
+        return LandmarkInput(read_video_picks(path), {}) if path.name == FILE_NAME else read_landmarks(path)
+
+    def _cameras(self) -> dict:
+        reconstruction = self._module.cameras.reconstruction
+        return {} if reconstruction is None else reconstruction.cameras
+
+    def _located(self):
+        """Return the (6, 3) landmarks in world or None, the reprojection error of each in px, and a complaint or ''."""
+        cameras = self._cameras()
+        errors = {}
+        if not cameras:
+            return None, errors, ""
+        names = {number: name for name, number in self._frames.items()}
+        by_name = {
+            name: [
+                (cameras[names[f]], placed[name])
+                for f, placed in self._picks.items()
+                if name in placed and names.get(f) in cameras
+            ]
+            for name in LANDMARK_NAMES
+        }
+        points = {}
+        for name, seen in by_name.items():
+            if len(seen) > 1:
+                points[name], errors[name] = triangulate_picks([c for c, _p in seen], np.array([p for _c, p in seen]))
+        if self.missing():
+            return None, errors, ""
+        try:
+            given = self._given()
+            if len(points) == len(LANDMARK_NAMES):
+                located = np.array([points[name] for name in LANDMARK_NAMES])
+                check_order(located, list(cameras.values()))
+                return located, errors, ""
+            cloud = self._module.cameras.points_world
+            if cloud is None and not given.points_world:
+                return None, errors, ""
+            points = np.zeros((1, 3)) if cloud is None else cloud
+            return locate_landmarks(given, cameras, names, points).points_world, errors, ""
+        except BreastReconstructionError as error:
+            return None, errors, str(error)
+
+    # Files ---------------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        path = qt.QFileDialog.getOpenFileName(
+            self._module.parent, _("Load landmarks"), "", _("Landmarks (*.csv *.mrk.json *.json *.pp *.ply *_landmarks.txt)")
+        )
+        if path:
+            self.load(Path(path))
+
+    def load(self, path: Path) -> None:
+        """Use a landmark file; picks in it can be changed afterwards."""
+        try:
+            read_landmarks(path)
+        except BreastReconstructionError as error:
+            self._module.say(str(error))
+            return
+        self._module.parameters.landmarksFile = str(path)
+        self.open_case()
+        self._module.refresh()
+
+    def _save(self) -> None:
+        path = qt.QFileDialog.getSaveFileName(
+            self._module.parent, _("Save landmarks"), "landmarks.csv", _("Landmarks (*.csv *.mrk.json *.pp)")
+        )
+        if path:
+            self.save(Path(path))
+
+    def save(self, path: Path) -> None:
+        """Write picks (.csv), or the points in world (.mrk.json, .pp)."""
+        missing = self.missing()
+        if missing:
+            self._module.say(_("Place all six landmarks first; missing: {names}.").format(names=", ".join(missing)))
+            return
+        located, _errors, sentence = self._located()
+        try:
+            if path.name.endswith(".csv"):
+                picks = [pick for pick in self._given().picks if pick.video_frame is not None]
+                write_video_picks(path, [(pick.landmark, pick.video_frame, pick.x_px, pick.y_px) for pick in picks])
+            elif located is None:
+                self._module.say(sentence or _("Points in space need the cameras; find them first."))
+            else:
+                points = dict(zip(LANDMARK_NAMES, located))
+                (write_landmarks_pp if path.suffix == ".pp" else write_landmarks_mrk_json)(path, points)
+        except OSError:
+            self._module.say(_("{name} cannot be written there; choose another folder.").format(name=path.name))

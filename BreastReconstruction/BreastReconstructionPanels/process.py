@@ -1,0 +1,177 @@
+"""One run of the library's command line in Slicer's Python: a child process that speaks JSON lines."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+import BreastReconstructionLib
+
+# A run that was asked to stop and has not is ended by force after this time.
+PATIENCE_MS = 1500
+DONE, CANCELLED, FAILED = "done", "cancelled", "failed"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        kind: DONE, CANCELLED or FAILED.
+        sentence: for the user.
+        result: values of the run's result event.
+        details: what it printed on standard error.
+    """
+
+    kind: str
+    sentence: str
+    result: dict = field(default_factory=dict)
+    details: str = ""
+
+
+class LibraryProcess:
+    """Starts, hears and ends one run at a time.
+
+    Args:
+        on_event: called with each event of the run, a dict.
+        on_end: called once a run, with its Outcome.
+    """
+
+    def __init__(self, on_event, on_end):
+        self._on_event, self._on_end = on_event, on_end
+        self._process = None
+
+    @property
+    def running(self) -> bool:
+        """True from the start until `on_end` was called."""
+        return self._process is not None
+
+    def start(self, arguments: list) -> None:
+        """Run the command line with these arguments; failures, too, are told by `on_end`."""
+        self._folder = Path(tempfile.mkdtemp(prefix="BreastReconstruction"))
+        self._cancel_file = self._folder / "cancel"
+        self._buffer, self._errors, self._error, self._result, self._cancelled = b"", b"", "", {}, False
+        self._process = qt.QProcess()
+        self._process.connect("readyReadStandardOutput()", self._on_output)
+        self._process.connect("readyReadStandardError()", self._on_error_output)
+        self._process.connect("finished(int,QProcess::ExitStatus)", self._on_finished)
+        self._process.connect("errorOccurred(QProcess::ProcessError)", self._on_error)
+        # `python -m` finds the library in the working folder, from source and installed.
+        self._process.setWorkingDirectory(str(Path(BreastReconstructionLib.__file__).resolve().parent.parent))
+        options = ["--json-progress", "--follow-parent", "--cancel-file", str(self._cancel_file)]
+        program = python_slicer()
+        if program is None:
+            self._end(Outcome(FAILED, _("PythonSlicer was not found beside Slicer; install Slicer again.")))
+            return
+        self._process.start(program, ["-m", "BreastReconstructionLib", *map(str, arguments), *options])
+
+    def send(self, line: str) -> None:
+        """Write one line to the run's standard input."""
+        if self.running:
+            self._process.write((line + "\n").encode())
+
+    def cancel(self) -> None:
+        """Ask the run to stop at its next safe point; end it by force if it does not."""
+        if not self.running or self._cancelled:
+            return
+        self._cancelled = True
+        self._cancel_file.touch()
+        process = self._process
+        qt.QTimer.singleShot(PATIENCE_MS, lambda: self._kill_if_running(process))
+
+    def stop(self) -> None:
+        """End the run at once, without telling anybody: the panel or the application goes away."""
+        if self.running:
+            process, self._process = self._process, None
+            self._kill_tree(process)
+            process.waitForFinished(1000)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _kill_if_running(self, process) -> None:
+        if self._process is process:
+            self._kill_tree(process)
+
+    @staticmethod
+    def _kill_tree(process) -> None:
+        number = int(process.processId())
+        if number <= 0:
+            return
+        if os.name == "nt":
+            subprocess.run(["taskkill", "/T", "/F", "/PID", str(number)], capture_output=True, check=False)
+            return
+        try:
+            os.killpg(number, signal.SIGKILL)  # the run made a process group of its own
+        except ProcessLookupError:
+            process.kill()
+
+    def _on_output(self) -> None:
+        if self._process is None:
+            return
+        *lines, self._buffer = (self._buffer + self._process.readAllStandardOutput().data()).split(b"\n")
+        for line in lines:
+            self._hear(line)
+
+    def _hear(self, line: bytes) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            self._errors += line + b"\n"  # a library printed something
+            return
+        if event["event"] == "error":
+            self._error = event["message"]
+        elif event["event"] == "result":
+            self._result = event
+        self._on_event(event)
+
+    def _on_error_output(self) -> None:
+        if self._process is not None:
+            self._errors += self._process.readAllStandardError().data()
+
+    def _on_error(self, error) -> None:
+        # Only a failed start has no `finished` after it.
+        if self._process is not None and error == qt.QProcess.FailedToStart:
+            self._end(Outcome(FAILED, _("PythonSlicer could not be started; install Slicer again.")))
+
+    def _on_finished(self, code, status) -> None:
+        if self._process is None:
+            return
+        self._on_output()
+        self._on_error_output()
+        details = self._errors.decode("utf-8", "replace")
+        if self._cancelled:
+            outcome = Outcome(CANCELLED, _("Cancelled. What is finished is kept; press the button again to go on."), {}, details)
+        elif status == qt.QProcess.CrashExit:
+            outcome = Outcome(
+                FAILED,
+                _("The computation was ended from outside. What is finished is kept; press the button again to go on."),
+                {},
+                details,
+            )
+        elif code == 0:
+            outcome = Outcome(DONE, "", self._result, details)
+        else:
+            missing = "No module named" in details and not self._error
+            sentence = _("A package is missing; press Install in the section Setup.") if missing else self._error
+            outcome = Outcome(FAILED, sentence or _("The computation failed; see Details."), {}, details)
+        self._end(outcome)
+
+    def _end(self, outcome: Outcome) -> None:
+        process, self._process = self._process, None
+        process.deleteLater()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._on_end(outcome)
+
+
+def python_slicer():
+    """Return the path of Slicer's Python interpreter, or None."""
+    name = "PythonSlicer.exe" if os.name == "nt" else "PythonSlicer"
+    beside = Path(slicer.app.slicerHome) / "bin" / name
+    return str(beside) if beside.exists() else shutil.which("PythonSlicer")

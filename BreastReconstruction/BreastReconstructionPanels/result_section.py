@@ -1,0 +1,163 @@
+"""Section Result: the surface in the scene, in words, and as files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from BreastReconstructionLib.geometry import Similarity
+from BreastReconstructionLib.landmarks.files import read_landmarks
+from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
+from BreastReconstructionLib.pipeline import report_lines
+from BreastReconstructionLib.scene import nodes, patient
+from BreastReconstructionLib.surface.mesh_file import read_mesh, write_ply
+
+
+class ResultSection:
+    """Shows and exports the surface of the case."""
+
+    def __init__(self, module):
+        self._module, self._ui = module, module.ui
+        self._outlines = {}
+        ui = self._ui
+        for button, colouring in ((ui.textureButton, "texture"), (ui.residualButton, "residual_mm"), (ui.viewsButton, "views")):
+            button.clicked.connect(self._colourer(colouring))
+        ui.slicesCheckBox.connect("toggled(bool)", self._show_in_slices)
+        ui.outlineCheckBox.connect("toggled(bool)", self._on_outline)
+        ui.exportButton.clicked.connect(self._export)
+        ui.reportButton.clicked.connect(lambda: self._open(self._module.case and self._module.case / "report.png"))
+        ui.folderButton.clicked.connect(lambda: self._open(self._module.case))
+
+    def node(self):
+        """Return the case's surface node, or None."""
+        return None if self._module.case is None else patient.find_node(self._module.case, nodes.SURFACE)
+
+    def refresh(self, states) -> None:
+        """Say in words how good the result is, and whether it is out of date."""
+        ui, folder = self._ui, self._module.stage_folder("report")
+        ui.resultState.text = self._module.state_words("report", states["report"])
+        ready = folder is not None
+        for widget in (ui.reportButton, ui.folderButton, ui.outlineCheckBox):
+            widget.enabled = ready
+        has_node = self.node() is not None
+        for widget in (ui.textureButton, ui.residualButton, ui.viewsButton, ui.slicesCheckBox, ui.exportButton):
+            widget.enabled = has_node
+        ui.resultText.text = ""
+        if ready:
+            report = json.loads((folder / "report.json").read_text())
+            seen = _("{share:.0f} % of the surface is seen by a frame.").format(share=100 * report["surface"]["seen_share"])
+            ui.resultText.text = "\n".join([seen, *report_lines(report)])
+
+    def world_to_patient(self):
+        """Return the similarity from world to patient space (mm, RAS), or None while there is no surface."""
+        folder = self._module.stage_folder("surface")
+        if folder is None:
+            return None
+        return Similarity.from_dict(json.loads((folder / "surface.json").read_text())["world_to_patient_ras_mm"])
+
+    def show(self) -> None:
+        """Put surface and landmarks of the case into the scene, in two turns of the event loop."""
+        case = self._module.case
+        if self._module.stage_folder("report") is None:
+            return
+        self._outlines = {}
+        mesh = read_mesh(case / "surface.ply")
+        qt.QTimer.singleShot(0, lambda: self._show_mesh(case, mesh))
+
+    def _show_mesh(self, case: Path, mesh) -> None:
+        if case != self._module.case:
+            return
+        nodes.show_surface(case, mesh, self._module.parameters.colouring)
+        points = read_landmarks(case / "landmarks.mrk.json").points_world  # RAS mm: the file is the result's
+        nodes.show_landmarks(case, np.array([points[name] for name in LANDMARK_NAMES]))
+        self._write_provenance(case)
+        self._module.cameras.show_cameras()
+        self._module.cameras.show_points()
+        cloud = patient.find_node(case, nodes.CLOUD)
+        if cloud is not None:
+            cloud.GetDisplayNode().SetVisibility(False)
+        view = slicer.app.layoutManager().threeDWidget(0).threeDView()
+        view.resetFocalPoint()
+        view.rotateToViewAxis(3)  # anterior
+        view.resetCamera()
+        self._module.refresh()
+
+    def _write_provenance(self, case: Path) -> None:
+        report = json.loads((case / "report.json").read_text())
+        patient.write_provenance(
+            case,
+            {
+                "program": report["program"],
+                "written": report["written"],
+                "scale": report["scale"]["source"],
+                "relative_scale_uncertainty": report["scale"]["relative_uncertainty"],
+                "model": report["fit"]["model"],
+                "frames": f"{report['frames']['registered']} of {report['frames']['selected']}",
+                "median_uncertainty_mm": f"{report['surface']['median_uncertainty_mm']:.2f}",
+                "parameters": self._module.parameters_as_text(),
+            },
+        )
+
+    def outline(self, frame: str):
+        """Return the outline's (N, 2) pixels on a frame if they are to be shown, else None."""
+        if not self._ui.outlineCheckBox.checked or self._module.stage_folder("report") is None:
+            return None
+        if not self._outlines:
+            with np.load(self._module.stage_folder("report") / "outlines.npz") as file:
+                self._outlines = dict(file)
+        return self._outlines.get(frame)
+
+    def export(self, path: Path) -> None:
+        """Write the surface node as PLY (colours, scalars), STL or OBJ; all in LPS mm, which Slicer reads back in place."""
+        node = self.node()
+        if node is None:
+            self._module.say(_("There is no surface in the scene; press Reconstruct first."))
+            return
+        try:
+            if path.suffix.lower() == ".ply":
+                write_ply(path, nodes.mesh_of(node))
+            elif not self._write_by_slicer(node, path):
+                raise OSError
+        except OSError:
+            self._module.say(_("{name} cannot be written there; choose another folder.").format(name=path.name))
+            return
+        self._module.say(_("The surface is in {name}, in LPS millimetres.").format(name=path.name))
+
+    @staticmethod
+    def _write_by_slicer(node, path: Path) -> bool:
+        storage = slicer.vtkMRMLModelStorageNode()
+        storage.SetFileName(str(path))
+        storage.SetCoordinateSystem(slicer.vtkMRMLStorageNode.CoordinateSystemLPS)
+        return path.parent.is_dir() and bool(storage.WriteData(node))
+
+    def _colourer(self, colouring: str):
+        def clicked():
+            self._module.parameters.colouring = colouring
+            if self.node() is not None:
+                nodes.colour_surface(self.node(), colouring)
+            self._module.refresh()
+
+        return clicked
+
+    def _show_in_slices(self, checked: bool) -> None:
+        if self.node() is not None:
+            self.node().GetDisplayNode().SetVisibility2D(checked)
+
+    def _on_outline(self, checked: bool) -> None:
+        self._module.landmarks.show_outline()
+
+    def _export(self) -> None:
+        path = qt.QFileDialog.getSaveFileName(
+            self._module.parent, _("Export surface"), "surface.ply", _("Surface (*.ply *.stl *.obj)")
+        )
+        if path:
+            self.export(Path(path))
+
+    def _open(self, path) -> None:
+        if path is None or not path.exists():
+            self._module.say(_("There is no report yet; press Reconstruct first."))
+            return
+        qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(path)))

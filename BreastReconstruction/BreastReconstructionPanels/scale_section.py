@@ -1,0 +1,65 @@
+"""Section Scale: what is known in millimetres."""
+
+import json
+
+from slicer.i18n import tr as _
+
+from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
+from BreastReconstructionLib.measurement.scale import Scale
+
+from .choices import bind, fill, select
+
+DICTIONARIES = ("DICT_4X4_50", "DICT_5X5_50", "DICT_6X6_50", "DICT_ARUCO_ORIGINAL", "DICT_APRILTAG_36h11")
+
+
+class ScaleSection:
+    """Chooses the source of the scale and shows its uncertainty."""
+
+    def __init__(self, module):
+        self._module, self._ui = module, module.ui
+        ui = self._ui
+        fill(
+            ui.scaleComboBox,
+            [
+                ("distance", _("a distance between two landmarks")),
+                ("marker", _("a printed ArUco marker in the video")),
+                ("approximate", _("nothing: approximate, by mean body size")),
+            ],
+        )
+        names = [(name, name) for name in LANDMARK_NAMES]
+        fill(ui.distanceFromComboBox, names)
+        fill(ui.distanceToComboBox, names)
+        fill(ui.markerComboBox, [(name, name) for name in DICTIONARIES])
+        bind(ui.scaleComboBox, lambda: module.parameters, "scaleKind", module.refresh)
+        bind(ui.distanceFromComboBox, lambda: module.parameters, "distanceFrom", module.refresh)
+        bind(ui.distanceToComboBox, lambda: module.parameters, "distanceTo", module.refresh)
+        bind(ui.markerComboBox, lambda: module.parameters, "markerDictionary", module.refresh)
+
+    def refresh(self, states) -> None:
+        """Show the parameters and, once there is a surface, the scale's source and uncertainty."""
+        ui, parameters = self._ui, self._module.parameters
+        for combo, name in (
+            (ui.scaleComboBox, "scaleKind"),
+            (ui.distanceFromComboBox, "distanceFrom"),
+            (ui.distanceToComboBox, "distanceTo"),
+            (ui.markerComboBox, "markerDictionary"),
+        ):
+            select(combo, getattr(parameters, name))
+        distance = parameters.scaleKind == "distance"
+        for widget in (ui.distanceFromComboBox, ui.distanceToComboBox, ui.distanceSpinBox):
+            widget.enabled = distance
+        for widget in (ui.markerComboBox, ui.markerSpinBox):
+            widget.enabled = parameters.scaleKind == "marker"
+        if distance and parameters.distanceFrom == parameters.distanceTo:
+            ui.scaleState.text = _("Needs two different landmarks.")
+        elif parameters.scaleKind == "approximate":
+            ui.scaleState.text = _("Ready, but approximate: lengths may be wrong by several per cent.")
+        else:
+            ui.scaleState.text = _("Ready.")
+        folder = self._module.stage_folder("surface")
+        ui.scaleText.text = ""
+        if folder is not None:
+            scale = Scale(**json.loads((folder / "surface.json").read_text())["scale"])
+            ui.scaleText.text = _("{source}; uncertain by {percent:.1f} % ({mm:.1f} mm over 25 cm).").format(
+                source=scale.source, percent=100 * scale.relative_uncertainty, mm=250 * scale.relative_uncertainty
+            )

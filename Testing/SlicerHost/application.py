@@ -1,0 +1,272 @@
+"""The application: scene, views, `slicer.app`, `slicer.modules`, and the import of a scripted module.
+
+Real: Qt, MRML and its displayable managers, slice and 3D views (off screen, by trame-slicer), `slicer.util`, QProcess.
+Stand-ins: `qt` and `ctk` (strict.py, widgets.py), `ScriptedLoadableModule`, `parameterNodeWrapper`, `SampleData`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tempfile
+import types
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+import slicer
+import slicer.util
+import vtk
+from PySide6.QtCore import Property, Qt, Signal
+from PySide6.QtUiTools import QUiLoader
+from PySide6.QtWidgets import QApplication, QVBoxLayout
+
+from . import parameter_node, scripted_module
+from .strict import qt_names, strict_class, wrap
+from .widgets import CTK, QMRML, qMRMLWidget
+
+
+class HostApplication(QApplication):
+    """What `slicer.app` is: the application with Slicer's own methods."""
+
+    startupCompleted = Signal()
+
+    def __init__(self, home: Path):
+        QApplication.setAttribute(Qt.ApplicationAttribute.AA_ShareOpenGLContexts)
+        super().__init__(["SlicerHost"])
+        self.setApplicationName("SlicerHost")
+        self._home = str(home)
+        self._temporary = tempfile.TemporaryDirectory(prefix="SlicerHost")
+
+    @cached_property
+    def core(self):
+        """Scene and logics, by trame-slicer."""
+        from trame_slicer.core.slicer_app import SlicerApp
+
+        vtk.vtkObject.GlobalWarningDisplayOff()
+        return SlicerApp()
+
+    @cached_property
+    def _layout_manager(self) -> LayoutManager:
+        return LayoutManager(self.core)
+
+    slicerHome = Property(str, lambda self: self._home)
+    temporaryPath = Property(str, lambda self: self._temporary.name)
+    majorVersion = Property(int, lambda self: 5)
+    minorVersion = Property(int, lambda self: 11)
+    applicationVersion = Property(str, lambda self: "5.11.0")
+
+    def applicationLogic(self):
+        return self.core.app_logic
+
+    def mrmlScene(self):
+        return self.core.scene
+
+    def layoutManager(self):
+        return self._layout_manager
+
+    def testingEnabled(self) -> bool:
+        return True
+
+
+class LayoutManager:
+    """The part of qMRMLLayoutManager that the module uses; the views are made when first asked for."""
+
+    def __init__(self, core):
+        self._core = core
+        self._slices: dict[str, SliceWidget] = {}
+        self.layout = 0
+
+    def setLayout(self, layout: int) -> None:
+        self.layout = layout
+
+    def sliceViewNames(self) -> tuple[str, ...]:
+        return ("Red",)
+
+    def sliceWidget(self, name: str) -> SliceWidget:
+        if name not in self._slices:
+            from trame_slicer.views.slice_view import SliceView
+
+            view = SliceView(self._core.scene, self._core.app_logic, name)
+            view.render_window().SetSize(500, 700)
+            self._slices[name] = SliceWidget(view)
+        return self._slices[name]
+
+    @property
+    def threeDViewCount(self) -> int:
+        return 1
+
+    @cached_property
+    def _three_d(self) -> ThreeDWidget:
+        from trame_slicer.views.threed_view import ThreeDView
+
+        view = ThreeDView(self._core.scene, self._core.app_logic, "View1")
+        view.render_window().SetSize(700, 700)
+        return ThreeDWidget(view)
+
+    def threeDWidget(self, index: int) -> ThreeDWidget:
+        return self._three_d
+
+    def resetThreeDViews(self) -> None:
+        self._three_d.threeDView().resetFocalPoint()
+
+    def resetSliceViews(self) -> None:
+        for widget in self._slices.values():
+            widget.fitSliceToBackground()
+
+
+class SliceWidget:
+    """The part of qMRMLSliceWidget that the module uses; `view` is the host's own door for pictures and clicks."""
+
+    def __init__(self, view):
+        self.view = view
+
+    def sliceLogic(self):
+        return self.view._logic
+
+    def mrmlSliceNode(self):
+        return self.view.get_view_node()
+
+    def fitSliceToBackground(self) -> None:
+        self.view.fit_view_to_content()
+
+
+class ThreeDWidget:
+    """The part of qMRMLThreeDWidget that the module uses."""
+
+    def __init__(self, view):
+        self.view = view
+
+    def threeDView(self) -> ThreeDWidget:
+        return self
+
+    def resetFocalPoint(self) -> None:
+        self.view.reset_focal_point()
+
+    def resetCamera(self) -> None:
+        self.view.reset_camera()
+
+    def rotateToViewAxis(self, axis: int) -> None:
+        self.view.get_camera_node().RotateTo(axis)
+
+    def mrmlViewNode(self):
+        return self.view.get_view_node()
+
+
+@dataclass
+class SampleSource:
+    """What a module registers with the Sample Data module."""
+
+    category: str
+    sampleName: str
+    customDownloader: object
+    thumbnailFileName: str | None = None
+    uris: object = None
+    fileNames: object = None
+    nodeNames: object = None
+    loadFileType: object = None
+
+
+class SampleDataLogic:
+    """Keeps what modules register; `slicer.modules.sampleDataSources` in Slicer."""
+
+    @staticmethod
+    def registerCustomSampleDataSource(
+        category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None, customDownloader=None,
+        thumbnailFileName=None, loadFileType="VolumeFile", loadFiles=None, loadFileProperties=None, checksums=None,
+    ) -> None:  # fmt: skip
+        source = SampleSource(category, sampleName, customDownloader, thumbnailFileName, uris, fileNames, nodeNames)
+        slicer.modules.sampleDataSources.setdefault(category, []).append(source)
+
+
+@dataclass
+class ModuleEntry:
+    """What `parent` is for a ScriptedLoadableModule: qSlicerScriptedLoadableModule."""
+
+    path: str
+    title: str = ""
+    categories: list = field(default_factory=list)
+    dependencies: list = field(default_factory=list)
+    contributors: list = field(default_factory=list)
+    helpText: str = ""
+    acknowledgementText: str = ""
+    icon: object = None
+
+
+_application: HostApplication | None = None
+
+
+def start() -> HostApplication:
+    """Make the application once, and the modules `qt`, `ctk` and what `slicer` lacks; returns Qt's own object."""
+    global _application
+    if _application is not None:
+        return _application
+    home = Path(tempfile.mkdtemp(prefix="SlicerHome"))
+    _write_python_slicer(home)
+    _application = HostApplication(home)
+    qt = types.ModuleType("qt")
+    vars(qt).update(qt_names())
+    qt.QUiLoader = _ui_loader
+    ctk = types.ModuleType("ctk")
+    for widget in CTK:
+        setattr(ctk, widget.__name__, strict_class(widget))
+    i18n = types.ModuleType("slicer.i18n")
+    i18n.tr, i18n.translate = lambda text: text, lambda context, text: text
+    scripted = types.ModuleType("slicer.ScriptedLoadableModule")
+    vars(scripted).update({name: value for name, value in vars(scripted_module).items() if name.startswith("Scripted")})
+    sample_data = types.ModuleType("SampleData")
+    sample_data.SampleDataLogic = SampleDataLogic
+    sys.modules.update(
+        {
+            "qt": qt,
+            "ctk": ctk,
+            "slicer.i18n": i18n,
+            "slicer.ScriptedLoadableModule": scripted,
+            "slicer.parameterNodeWrapper": parameter_node.module(),
+            "SampleData": sample_data,
+        }
+    )
+    for widget in QMRML:
+        setattr(slicer, widget.__name__, strict_class(widget))
+    slicer.app = wrap(_application)
+    slicer.mrmlScene = _application.core.scene
+    slicer.modules = types.SimpleNamespace(sampleDataSources={})
+    slicer.modules.markups = types.SimpleNamespace(logic=lambda: _application.core.app_logic.GetModuleLogic("Markups"))
+    return _application
+
+
+def _ui_loader():
+    loader = QUiLoader()
+    for widget in (*CTK, *QMRML):
+        loader.registerCustomWidget(widget)
+    return wrap(loader)
+
+
+def _write_python_slicer(home: Path) -> None:
+    """`bin/PythonSlicer`, the interpreter that the module starts: here the one that runs the host."""
+    script = home / "bin" / "PythonSlicer"
+    script.parent.mkdir()
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    script.chmod(0o755)
+
+
+def load_module(path: Path):
+    """Import a scripted module as Slicer does, make its entry and its panel; returns the panel (the module's Widget)."""
+    start()
+    name = path.stem
+    sys.path.insert(0, str(path.parent))
+    source = importlib.import_module(name)
+    entry = ModuleEntry(str(path))
+    entry.module = getattr(source, name)(entry)
+    setattr(slicer.modules, name.lower(), entry)
+    _application.startupCompleted.emit()
+    parent = qMRMLWidget()
+    parent.setLayout(QVBoxLayout())
+    parent.resize(480, 1400)
+    widget = getattr(source, f"{name}Widget")(wrap(parent))
+    setattr(slicer.modules, f"{name}Widget", widget)
+    widget.setup()
+    return widget
