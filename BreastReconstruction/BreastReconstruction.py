@@ -4,7 +4,6 @@ import importlib.util
 import json
 import sys
 import time
-import unittest
 from pathlib import Path
 from typing import Annotated
 
@@ -208,6 +207,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         slicer.app.connect("aboutToQuit()", self.cleanup)
         self._connect_parameters()
         self.setup_section.refresh()
+        self.refresh()
         self.open_case()
 
     def enter(self) -> None:
@@ -257,7 +257,9 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         """Return a section's state in words."""
         if self._run.running and self._running_stage == stage:
             return _("Running, {percent} %.").format(percent=self._stage_percent)
-        return {"done": _("Done."), "out of date": _("Out of date: a setting changed."), "not done": _("Ready.")}[state]
+        if state == "not done":
+            return _("Ready.") if self.parameters.videoPath else _("Needs a video.")
+        return _("Done.") if state == "done" else _("Out of date: a setting changed.")
 
     def refresh(self) -> None:
         """Bring every section up to date with the parameters and the case folder."""
@@ -306,12 +308,9 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def open_case(self) -> None:
         """Show what the case folder holds."""
-        self.video.show_frames()
-        self.cameras.show_cameras()
-        self.cameras.show_points()
-        self.landmarks.open_case()
-        self.result.show()
-        self.refresh()
+        steps = (self.video.show_frames, self.cameras.show_cameras, self.cameras.show_points)
+        for step in (*steps, self.landmarks.open_case, self.result.show, self.refresh):
+            qt.QTimer.singleShot(0, step)  # one a turn of the event loop, so that the panel stays usable
 
     # Runs ----------------------------------------------------------------------------------------------------------
 
@@ -330,6 +329,9 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             return
         if not parameters.videoPath:
             self.say(_("Choose a video first."))
+            return
+        if not Path(parameters.videoPath).exists():
+            self.say(_("{path} does not exist; choose the video again.").format(path=parameters.videoPath))
             return
         if not parameters.casePath:
             self.say(_("Choose a case folder first."))
@@ -357,7 +359,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         if self._first_overall is None:
             self._first_overall = overall
         self.say(f"{event['stage']}: {event['words']}. {self._remaining(overall)}")
-        if event["fraction"] >= 1.0 and event["stage"] not in self._finished_stages:
+        if event["finished"]:
             self._finished_stages.add(event["stage"])
             self._show_stage(event["stage"], skipped=event["words"].startswith("unchanged"))
 

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import __version__
-from .errors import BreastReconstructionError, Cancelled
+from .errors import BreastReconstructionError, Cancelled, DependencyError
 from .pipeline import DETAILS_MM, QUALITIES, STAGES, Settings, StageEvent, run
 from .progress import CancellationToken
 
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = _Console(getattr(options, "json_progress", False))
     token = CancellationToken(getattr(options, "cancel_file", None))
     if getattr(options, "follow_parent", False):
-        _cancel_with_parent(token)
+        _follow_parent(token, options.command is not _model_explore)
     previous = _on_interrupt(token)
     try:
         options.command(options, console, token)
@@ -48,6 +48,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.error("Cancelled; run the same command again to go on where it stopped.", Cancelled.exit_code)
         return Cancelled.exit_code
+    except ModuleNotFoundError as error:
+        if getattr(options, "verbose", False):
+            traceback.print_exc()
+        console.error(f"The package {error.name} is missing; install it (in Slicer: section Setup).", DependencyError.exit_code)
+        return DependencyError.exit_code
     except Exception as error:  # the last door: a user gets a sentence, a developer the trace by --verbose
         if getattr(options, "verbose", False):
             traceback.print_exc()
@@ -63,20 +68,21 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(number, handler)
 
 
-def _cancel_with_parent(token: CancellationToken) -> None:
-    """Cancel once standard input closes, which happens on every system when the program that started this one is gone.
+def _follow_parent(token: CancellationToken, watch_input: bool) -> None:
+    """Lead a process group, so that the parent can end all of it, and cancel once the parent is gone.
 
-    The process leads a group of its own, so that its parent can end it with all that it started.
+    Standard input closes then, on every system. A command that reads its input ends by itself.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
 
     def wait() -> None:
-        while sys.stdin.buffer.read(1):
+        while os.read(0, 1):  # not sys.stdin: its lock, held by a thread, breaks the interpreter's end
             pass
         token.cancel()
 
-    threading.Thread(target=wait, daemon=True).start()
+    if watch_input:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def _on_interrupt(token: CancellationToken) -> dict:

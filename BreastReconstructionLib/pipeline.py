@@ -120,12 +120,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class StageEvent:
-    """One progress event: stage, its fraction, the whole run's fraction, a few words."""
+    """One progress event: stage, its fraction, the whole run's fraction, a few words, and whether the stage's files are there."""
 
     stage: str
     fraction: float
     overall: float
     words: str
+    finished: bool = False
 
 
 def run(
@@ -304,7 +305,7 @@ class Reconstruction:
         """Run a stage unless it is current."""
         key = self.key(stage)
         if self.case.is_current(stage, key) and (stage != "report" or self._results_in_place()):
-            self._tell(stage, 1.0, "unchanged, skipped")
+            self._tell(stage, 1.0, "unchanged, skipped", finished=True)
             return
         self.__dict__.pop(stage, None)
         progress = Progress(lambda fraction, words: self._tell(stage, fraction, words), self._progress.token)
@@ -314,11 +315,11 @@ class Reconstruction:
         self.case.run_stage(stage, key, self._stage_settings(stage), lambda folder: work(folder, progress), dependents)
         if stage == "report":
             self._publish()
-        self._tell(stage, 1.0, "done")
+        self._tell(stage, 1.0, "done", finished=True)
 
-    def _tell(self, stage: str, fraction: float, words: str) -> None:
+    def _tell(self, stage: str, fraction: float, words: str, finished: bool = False) -> None:
         before = sum(_SHARES[name] for name in STAGES[: STAGES.index(stage)])
-        self._report(StageEvent(stage, fraction, before + fraction * _SHARES[stage], words))
+        self._report(StageEvent(stage, fraction, before + fraction * _SHARES[stage], words, finished))
 
     def _run_frames(self, folder: Path, progress: Progress) -> None:
         from .video.frames import select_frames

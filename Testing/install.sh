@@ -5,6 +5,8 @@ cd "$(dirname "$0")/.."
 what=${1:-.}
 # The wheels of VTK and PyAV load these; a desktop has them, a bare Debian does not.
 libraries="libegl1 libgl1 libgl1-mesa-dri libxrender1 libglib2.0-0 libgomp1"
+# The tests also need what Qt loads, and build the extension's CMake files.
+case $what in *test*) libraries="$libraries libfontconfig1 libxkbcommon0 libdbus-1-3 fonts-dejavu-core cmake make g++" ;; esac
 if command -v apt-get >/dev/null && ! dpkg -s $libraries >/dev/null 2>&1; then
   root=$([ "$(id -u)" = 0 ] || echo sudo)
   $root apt-get update -qq

@@ -61,6 +61,10 @@ class LandmarksSection:
         path = None if self._module.case is None else self._module.case / FILE_NAME
         return path if path is not None and path.exists() else None
 
+    def video_frame_of(self, name: str) -> int:
+        """Return the index in the video of a chosen frame."""
+        return self._frames[name]
+
     def missing(self) -> list:
         """Return the landmarks that are placed in no frame and given by no file."""
         try:

@@ -158,9 +158,7 @@ class LibraryProcess:
         elif code == 0:
             outcome = Outcome(DONE, "", self._result, details)
         else:
-            missing = "No module named" in details and not self._error
-            sentence = _("A package is missing; press Install in the section Setup.") if missing else self._error
-            outcome = Outcome(FAILED, sentence or _("The computation failed; see Details."), {}, details)
+            outcome = Outcome(FAILED, self._error or _("The computation failed; see Details."), {}, details)
         self._end(outcome)
 
     def _end(self, outcome: Outcome) -> None:

@@ -163,7 +163,7 @@ def show_frame(case: Path, picture: Path, outline_px: np.ndarray | None = None):
 def _draw(image: vtk.vtkImageData, pixels: np.ndarray) -> None:
     width, height, _ = image.GetDimensions()
     values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)
-    around = np.stack(np.meshgrid(np.arange(-2, 3), np.arange(-2, 3)), axis=-1).reshape(-1, 2)
+    around = np.stack(np.meshgrid(np.arange(-3, 4), np.arange(-3, 4)), axis=-1).reshape(-1, 2)
     spots = (pixels[:, None] + around).reshape(-1, 2)
     values[height - 1 - np.clip(spots[:, 1], 0, height - 1), np.clip(spots[:, 0], 0, width - 1), :3] = (60, 255, 60)
 

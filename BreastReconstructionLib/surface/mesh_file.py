@@ -70,7 +70,7 @@ def write_ply(path: Path, mesh: TriangleMesh, space: str = "LPS") -> None:
 
 
 def read_written_ply(path: Path) -> TriangleMesh | None:
-    """Read a PLY as `write_ply` writes it, twenty times faster than a general reader; None if it is of another layout."""
+    """Read a PLY as `write_ply` writes it, several times faster than a general reader; None if it is of another layout."""
     content = path.read_bytes()
     end = content.find(b"end_header\n", 0, 4096)
     lines = content[: max(end, 0)].decode("ascii", "replace").splitlines()
@@ -82,16 +82,24 @@ def read_written_ply(path: Path) -> TriangleMesh | None:
     start = end + len(b"end_header\n")
     vertices = np.frombuffer(content, [(name, kinds[kind]) for kind, name in columns], counts[0], start)
     faces = np.frombuffer(content, [("count", "u1"), ("index", "<i4", 3)], counts[1], start + vertices.nbytes)
-    from_space = np.eye(3) if lines[2].endswith("RAS") else RAS_TO_LPS
+    signs = np.diag(np.eye(3) if lines[2].endswith("RAS") else RAS_TO_LPS)
 
-    def together(*names: str) -> np.ndarray | None:
-        return np.column_stack([vertices[name] for name in names]) if names[0] in vertices.dtype.names else None
+    def together(names: tuple[str, ...], kind, factors: np.ndarray) -> np.ndarray | None:
+        if names[0] not in vertices.dtype.names:
+            return None
+        values = np.empty((len(vertices), len(names)), kind)
+        for i, name in enumerate(names):
+            np.multiply(vertices[name], factors[i], out=values[:, i], casting="unsafe")
+        return values
 
-    points, normals = together("x", "y", "z").astype(float) @ from_space, together("nx", "ny", "nz")
     known = {"x", "y", "z", "nx", "ny", "nz", "red", "green", "blue"}
-    scalars = {name: vertices[name].astype(float) for name in vertices.dtype.names if name not in known}
-    normals = None if normals is None else normals.astype(float) @ from_space
-    return TriangleMesh(points, np.array(faces["index"], int), normals, together("red", "green", "blue"), scalars)
+    return TriangleMesh(
+        together(("x", "y", "z"), float, signs),
+        faces["index"].astype(int),
+        together(("nx", "ny", "nz"), float, signs),
+        together(("red", "green", "blue"), np.uint8, np.ones(3, np.uint8)),
+        {name: vertices[name].astype(float) for name in vertices.dtype.names if name not in known},
+    )
 
 
 def read_mesh(path: Path) -> TriangleMesh:
@@ -100,10 +108,10 @@ def read_mesh(path: Path) -> TriangleMesh:
     Raises:
         CaseError: no mesh can be read from the file.
     """
-    import trimesh
-
     if path.suffix.lower() == ".ply" and path.is_file() and (written := read_written_ply(path)) is not None:
         return written
+    import trimesh
+
     try:
         loaded = trimesh.load(path, process=False)
         header = path.read_bytes()[:4096]

@@ -72,8 +72,21 @@ class HostApplication(QApplication):
         return True
 
 
+class DrawnByWindow:
+    """Views are drawn when a window or a test asks for it, never inside a slot of the module: Slicer, too, draws later."""
+
+    def set_abstract_view(self, view) -> None:
+        """No view is needed."""
+
+    def schedule_render(self) -> None:
+        """Left to the window."""
+
+    def did_render(self) -> None:
+        """Nothing waits."""
+
+
 class LayoutManager:
-    """The part of qMRMLLayoutManager that the module uses; the views are made when first asked for."""
+    """The part of qMRMLLayoutManager that the module uses."""
 
     def __init__(self, core):
         self._core = core
@@ -90,8 +103,9 @@ class LayoutManager:
         if name not in self._slices:
             from trame_slicer.views.slice_view import SliceView
 
-            view = SliceView(self._core.scene, self._core.app_logic, name)
+            view = SliceView(self._core.scene, self._core.app_logic, name, scheduled_render_strategy=DrawnByWindow())
             view.render_window().SetSize(500, 700)
+            view._logic.ResizeSliceNode(500, 700)
             self._slices[name] = SliceWidget(view)
         return self._slices[name]
 
@@ -103,7 +117,7 @@ class LayoutManager:
     def _three_d(self) -> ThreeDWidget:
         from trame_slicer.views.threed_view import ThreeDView
 
-        view = ThreeDView(self._core.scene, self._core.app_logic, "View1")
+        view = ThreeDView(self._core.scene, self._core.app_logic, "View1", scheduled_render_strategy=DrawnByWindow())
         view.render_window().SetSize(700, 700)
         return ThreeDWidget(view)
 
@@ -150,7 +164,9 @@ class ThreeDWidget:
         self.view.reset_camera()
 
     def rotateToViewAxis(self, axis: int) -> None:
-        self.view.get_camera_node().RotateTo(axis)
+        camera = slicer.vtkMRMLCameraNode
+        axes = (camera.Right, camera.Left, camera.Posterior, camera.Anterior, camera.Inferior, camera.Superior)
+        self.view.get_camera_node().RotateTo(axes[axis])
 
     def mrmlViewNode(self):
         return self.view.get_view_node()
@@ -233,6 +249,8 @@ def start() -> HostApplication:
         setattr(slicer, widget.__name__, strict_class(widget))
     slicer.app = wrap(_application)
     slicer.mrmlScene = _application.core.scene
+    _application.layoutManager().sliceWidget("Red")
+    _application.layoutManager().threeDWidget(0)
     slicer.modules = types.SimpleNamespace(sampleDataSources={})
     slicer.modules.markups = types.SimpleNamespace(logic=lambda: _application.core.app_logic.GetModuleLogic("Markups"))
     return _application

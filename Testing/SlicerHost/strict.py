@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import time
 import traceback
 from collections.abc import Callable
 from typing import ClassVar
@@ -18,6 +19,8 @@ from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import SIGNAL, QObject
 
 slot_errors: list[str] = []
+# Seconds that each slot of the module took, with its name: a slot that takes long freezes Slicer.
+slot_seconds: list[tuple[float, str]] = []
 
 # What PythonQt does not have: PySide's own machinery, and the scoped names of enums.
 _PYSIDE_ONLY = {"Signal", "Slot", "Property", "ClassInfo", "SIGNAL", "SLOT", "tr", "staticMetaObject", "exec"}
@@ -75,11 +78,13 @@ def accepting_fewer_arguments(function: Callable) -> Callable:
             places = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
 
     def slot(*arguments):
+        started = time.perf_counter()
         try:
             function(*(wrap(argument) for argument in arguments[:places]))
         except Exception:
             slot_errors.append(traceback.format_exc())
             traceback.print_exc()
+        slot_seconds.append((time.perf_counter() - started, getattr(function, "__qualname__", repr(function))))
 
     return slot
 

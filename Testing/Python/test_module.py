@@ -1,0 +1,525 @@
+"""The module in the host, used through its widgets: the whole workflow, and everything that can go wrong."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("PySide6")
+pytest.importorskip("slicer")
+
+from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
+from BreastReconstructionLib.measurement.accuracy import read_truth, score
+from BreastReconstructionLib.surface.mesh_file import read_mesh
+from Testing.SlicerHost import strict
+from Testing.SlicerHost.window import picture_of
+from Testing.workflow import choose, click_pixel, exact_picks, open_panel, place_landmarks, wait, wait_for_run
+
+# What the end-to-end figures ask of a phantom video.
+LARGEST_MEAN_MM = 1.0
+
+
+@pytest.fixture(autouse=True)
+def no_errors_in_slots():
+    strict.slot_errors.clear()
+    yield
+    assert strict.slot_errors == []
+
+
+@pytest.fixture(scope="module")
+def panel():
+    panel = open_panel()
+    panel.enter()
+    yield panel
+    panel.cleanup()
+
+
+@pytest.fixture(scope="module")
+def finished(panel, sample, tmp_path_factory):
+    """The sample video, brought to a surface by clicks alone."""
+    ui, case = panel.ui, tmp_path_factory.mktemp("Fälle") / "Frau Müller 1"
+    strict.slot_seconds.clear()
+    ui.videoPathEdit.currentPath = f"file://{sample / 'video.mp4'}"  # as a drop gives it
+    ui.casePathEdit.currentPath = str(case)
+    ui.detailSpinBox.value = 3.0
+    ui.framesButton.click()
+    wait_for_run(panel)
+    assert ui.videoState.text == "Done."
+    assert ui.frameList.count == 30
+    ui.camerasButton.click()
+    assert "place the six landmarks" in wait_for_run(panel)
+    assert ui.camerasState.text.startswith("30 of 30 frames")
+    place_landmarks(panel, sample)
+    assert ui.landmarksState.text == "Done: six landmarks."
+    choose(ui.scaleComboBox, "marker")
+    ui.markerSpinBox.value = 80.0
+    ui.runAllButton.click()
+    assert wait_for_run(panel) == "Done."
+    wait(lambda: panel.result.node() is not None, 10)
+    seconds, name = max(strict.slot_seconds)
+    print(f"longest callback while the case ran: {seconds:.2f} s ({name})")
+    return case
+
+
+def node_names(case):
+    import slicer
+
+    scene = slicer.mrmlScene
+    every = [scene.GetNthNode(i) for i in range(scene.GetNumberOfNodes())]
+    mine = [node for node in every if node.GetAttribute("BreastReconstruction.case") == str(case)]
+    return {node.GetAttribute("BreastReconstruction.role"): node for node in mine}
+
+
+# The finished case -----------------------------------------------------------------------------------------------------
+
+
+def test_surface_is_as_accurate_as_the_command_line_is(panel, finished, sample):
+    from BreastReconstructionLib.scene.nodes import mesh_of
+
+    truth = read_truth(sample)
+    frames = json.loads((finished / "frames" / "frames.json").read_text())["video_frames"]
+    landmarks = node_names(finished)["landmarks"]
+    points = np.array([landmarks.GetNthControlPointPosition(i) for i in range(6)])
+    accuracy = score(mesh_of(panel.result.node()), points, truth, tuple(frames))["as_delivered"]
+    print(f"surface by clicks: mean {accuracy['mean_mm']:.2f} mm")
+    assert accuracy["mean_mm"] <= LARGEST_MEAN_MM
+    assert [landmarks.GetNthControlPointLabel(i) for i in range(6)] == list(LANDMARK_NAMES)
+
+
+def test_surface_node_is_complete(panel, finished):
+    data = panel.result.node().GetPolyData().GetPointData()
+    assert {data.GetArrayName(i) for i in range(data.GetNumberOfArrays())} >= {"Normals", "RGB", "residual_mm", "views"}
+    assert set(node_names(finished)) >= {"surface", "landmarks", "cloud", "cameras", "frame", "picks"}
+
+
+def test_case_has_a_folder_with_provenance(panel, finished):
+    import slicer
+
+    from BreastReconstructionLib.scene import patient
+
+    assert finished in patient.cases_in_scene()
+    assert "DICT_4X4_50" in patient.read_provenance(finished, "scale")
+    assert json.loads(patient.read_provenance(finished, "parameters"))["detailMm"] == 3.0
+    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    item = hierarchy.GetItemByDataNode(panel.result.node())
+    assert hierarchy.GetItemParent(item) == patient.folder_item(finished)
+
+
+def test_result_is_told_in_words(panel, finished):
+    assert "of the surface is seen by a frame" in panel.ui.resultText.text
+    assert "uncertain by" in panel.ui.scaleText.text
+    assert "not for diagnosis" in panel.ui.modelText.text
+
+
+def test_colouring_buttons(panel, finished):
+    display = panel.result.node().GetDisplayNode()
+    for button, array in (
+        (panel.ui.residualButton, "residual_mm"),
+        (panel.ui.viewsButton, "views"),
+        (panel.ui.textureButton, "RGB"),
+    ):
+        button.click()
+        assert display.GetActiveScalarName() == array
+    panel.ui.slicesCheckBox.checked = True
+    assert display.GetVisibility2D()
+    panel.ui.slicesCheckBox.checked = False
+
+
+def test_changed_setting_marks_what_depends_on_it_and_back(panel, finished):
+    ui = panel.ui
+    ui.regularisationSpinBox.value = 2.0
+    wait(lambda: "Out of date" in ui.resultState.text, 5)
+    assert ui.videoState.text == "Done."
+    assert "Out of date" in ui.surfaceState.text or "Ready" in ui.surfaceState.text
+    ui.regularisationSpinBox.value = 1.0
+    wait(lambda: ui.resultState.text == "Done.", 5)
+
+
+def test_outline_is_drawn_on_the_frame(panel, finished):
+    import slicer
+
+    view = slicer.app.layoutManager().sliceWidget("Red").view
+    panel.ui.frontalFrameButton.click()
+    before = picture_of(view)
+    panel.ui.outlineCheckBox.checked = True
+    after = picture_of(view)
+    panel.ui.outlineCheckBox.checked = False
+    green = (after[..., 1] > 200) & (after[..., 0] < 120) & (after[..., 2] < 120)
+    assert (before != after).any()
+    assert green.sum() > 300
+
+
+def test_browsed_frames_show_where_landmarks_should_be(panel, finished, sample):
+    from BreastReconstructionLib.scene.nodes import read_picks
+
+    exact, frames = exact_picks(sample), json.loads((finished / "frames" / "frames.json").read_text())["video_frames"]
+    panel.ui.frontalFrameButton.click()
+    panel.ui.nextFrameButton.click()
+    number = frames[panel.ui.frameComboBox.currentIndex]
+    shown = read_picks(node_names(finished)["predicted"])
+    together = [name for name in shown if name in exact[number]]
+    assert len(together) >= 4
+    errors = [np.linalg.norm(shown[name] - exact[number][name]) for name in together]
+    assert max(errors) < 12
+
+
+@pytest.mark.parametrize("ending", ["ply", "stl", "obj"])
+def test_export_is_read_back_in_place(panel, finished, tmp_path, ending):
+    from BreastReconstructionLib.scene.nodes import mesh_of
+
+    path = tmp_path / f"surface.{ending}"
+    panel.result.export(path)
+    assert "LPS millimetres" in panel.ui.statusLabel.text
+    mesh, read = mesh_of(panel.result.node()), read_mesh(path)
+    assert np.allclose(read.vertices_ras.min(axis=0), mesh.vertices_ras.min(axis=0), atol=0.01)
+    assert np.allclose(read.vertices_ras.max(axis=0), mesh.vertices_ras.max(axis=0), atol=0.01)
+
+
+def test_export_into_nowhere_is_one_sentence(panel, finished, tmp_path):
+    for ending in ("ply", "stl"):
+        panel.result.export(tmp_path / "nowhere" / f"surface.{ending}")
+        assert "cannot be written there" in panel.ui.statusLabel.text
+
+
+def test_landmarks_are_saved_and_loaded(panel, finished, tmp_path):
+    for ending in ("csv", "pp", "mrk.json"):
+        panel.landmarks.save(tmp_path / f"landmarks.{ending}")
+        assert (tmp_path / f"landmarks.{ending}").exists()
+    before = (finished / "landmarks.csv").read_text()
+    assert (tmp_path / "landmarks.csv").read_text() == before
+    for ending in ("pp", "mrk.json"):
+        panel.landmarks.load(tmp_path / f"landmarks.{ending}")
+        assert panel.ui.landmarksState.text == "Done: six landmarks."
+        assert f"landmarks.{ending}" in panel.ui.landmarksText.text
+    (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
+    panel.landmarks.load(tmp_path / "wrong.csv")
+    assert "must begin with the header" in panel.ui.statusLabel.text
+    panel.parameters.landmarksFile = ""
+    panel.landmarks.open_case()
+    panel.refresh()
+    wait(lambda: panel.ui.resultState.text == "Done.", 5)
+
+
+def test_exchanged_sides_are_noticed(panel, finished):
+    kept = (finished / "landmarks.csv").read_text()
+    swapped = kept.replace("left-", "x-").replace("right-", "left-").replace("x-", "right-")
+    (finished / "landmarks.csv").write_text(swapped)
+    panel.landmarks.open_case()
+    panel.refresh()
+    assert "exchanged" in panel.ui.landmarksState.text
+    (finished / "landmarks.csv").write_text(kept)
+    panel.landmarks.open_case()
+    panel.refresh()
+    assert panel.ui.landmarksState.text == "Done: six landmarks."
+
+
+def test_scene_is_saved_cleared_and_loaded(panel, finished, tmp_path):
+    import slicer
+
+    vertices = panel.result.node().GetPolyData().GetNumberOfPoints()
+    bundle = tmp_path / "scene.mrb"
+    assert slicer.mrmlScene.WriteToMRB(str(bundle), None)
+    slicer.mrmlScene.Clear(0)
+    wait(lambda: not panel.ui.videoPathEdit.currentPath, 5)
+    assert node_names(finished) == {}
+    assert slicer.mrmlScene.ReadFromMRB(str(bundle))
+    wait(lambda: panel.parameters.casePath == str(finished), 5)
+    wait(lambda: panel.ui.resultState.text == "Done.", 5)
+    assert panel.result.node().GetPolyData().GetNumberOfPoints() == vertices
+    assert panel.parameters.scaleKind == "marker"
+    assert panel.ui.detailSpinBox.value == 3.0
+    roles = [node.GetAttribute("BreastReconstruction.role") for node in node_names(finished).values()]
+    assert sorted(roles) == sorted(set(roles))
+
+
+def test_opening_a_case_from_disk(panel, finished):
+    import slicer
+
+    slicer.mrmlScene.Clear(0)
+    wait(lambda: not panel.ui.casePathEdit.currentPath, 5)
+    started = time.perf_counter()
+    panel.ui.casePathEdit.currentPath = str(finished)
+    wait(lambda: panel.result.node() is not None, 20)
+    print(f"30-frame case opened in {time.perf_counter() - started:.2f} s")
+    assert panel.ui.frameList.count == 30
+    assert panel.cameras.reconstruction is not None
+
+
+def test_two_patients_share_a_scene_and_one_is_removed(panel, finished, small_case):
+    from BreastReconstructionLib.scene import patient
+
+    panel.ui.casePathEdit.currentPath = str(small_case)
+    wait(lambda: panel.result.node() is not None, 20)
+    assert set(patient.cases_in_scene()) >= {finished, small_case}
+    assert panel.ui.patientComboBox.count == 3
+    choose(panel.ui.patientComboBox, str(finished))
+    wait(lambda: panel.case == finished, 5)
+    choose(panel.ui.patientComboBox, str(small_case))
+    panel.ui.removePatientButton.click()
+    assert node_names(small_case) == {}
+    assert "case folder is kept" in panel.ui.statusLabel.text
+    assert (small_case / "surface.ply").exists()
+    assert node_names(finished)
+
+
+def test_explored_shapes_follow_the_sliders(panel):
+    from BreastReconstructionPanels.explore_section import EXPLORED
+
+    from BreastReconstructionLib.scene import nodes, patient
+
+    ui = panel.ui
+    ui.exploreButton.checked = True
+    wait(lambda: patient.find_node(EXPLORED, "explored") is not None, 60)
+    mean = nodes.mesh_of(patient.find_node(EXPLORED, "explored")).vertices_ras
+    panel.explore.refresh_seconds.clear()
+    for value in (0.2, 0.4):
+        asked = len(panel.explore.refresh_seconds)
+        ui.direction1Slider.value = value
+        wait(lambda asked=asked: len(panel.explore.refresh_seconds) > asked, 20)
+    print(f"slider refreshed in {max(panel.explore.refresh_seconds):.2f} s")
+    moved = nodes.mesh_of(patient.find_node(EXPLORED, "explored")).vertices_ras
+    assert moved.shape == mean.shape
+    assert 0.5 < np.abs(moved - mean).max() < 60
+    ui.meanShapeButton.click()
+    wait(lambda: abs(ui.direction1Slider.value) < 1e-6 and panel.explore._asked is None, 20)
+    ui.exploreButton.checked = False
+    assert ui.exploreState.text == "Ready."
+
+
+# What can go wrong -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(panel, small_input, tmp_path):
+    """An empty scene with the small picture folder chosen, and 16 evenly spaced frames."""
+    import slicer
+
+    slicer.mrmlScene.Clear(0)
+    wait(lambda: not panel.ui.casePathEdit.currentPath, 5)
+    pictures, picks = small_input
+    panel.ui.videoPathEdit.currentPath = str(pictures)
+    panel.ui.casePathEdit.currentPath = str(tmp_path / "case")
+    panel.ui.frameCountSpinBox.value = 16
+    choose(panel.ui.strategyComboBox, "uniform")
+    choose(panel.ui.scaleComboBox, "approximate")
+    panel.ui.detailSpinBox.value = 6.0
+    return panel
+
+
+def start_and_wait_for(panel, button, stage, at_least=1):
+    button.click()
+    wait(lambda: panel._running_stage == stage and panel._stage_percent >= at_least, 120)
+
+
+def test_cancel_leaves_a_case_that_goes_on(fresh, small_input):
+    panel = fresh
+    panel.landmarks.load(small_input[1])
+    start_and_wait_for(panel, panel.ui.reconstructButton, "cameras")
+    started = time.perf_counter()
+    panel.ui.cancelButton.click()
+    assert wait_for_run(panel, 30).startswith("Cancelled")
+    print(f"cancelled in {time.perf_counter() - started:.2f} s")
+    assert not (panel.case / "case.lock").exists() or panel.ui.reconstructButton.enabled
+    assert panel.ui.videoState.text == "Done."
+    panel.ui.reconstructButton.click()
+    assert wait_for_run(panel) == "Done."
+    wait(lambda: panel.result.node() is not None, 10)
+    assert "unchanged" not in panel.ui.statusLabel.text
+
+
+def test_node_deleted_while_running_comes_back(fresh, small_case, small_input):
+    import slicer
+
+    panel = fresh
+    panel.ui.casePathEdit.currentPath = str(small_case)
+    wait(lambda: panel.result.node() is not None, 20)
+    panel.landmarks.load(small_input[1])
+    panel.ui.reconstructButton.click()
+    slicer.mrmlScene.RemoveNode(panel.result.node())
+    wait_for_run(panel)
+    wait(lambda: panel.result.node() is not None, 20)
+
+
+def test_worker_killed_from_outside(fresh):
+    panel = fresh
+    start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
+    os.kill(int(panel._run._process.processId()), signal.SIGKILL)
+    assert "ended from outside" in wait_for_run(panel, 30)
+    panel.ui.framesButton.click()
+    assert wait_for_run(panel).startswith("Done")  # the dead process's lock was taken over
+
+
+def test_scene_closed_while_running(fresh):
+    import slicer
+
+    panel = fresh
+    start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
+    slicer.mrmlScene.Clear(0)
+    wait_for_run(panel, 30)
+    assert not panel._run.running
+    assert panel.ui.runAllButton.enabled
+
+
+def test_second_job_on_a_case_is_refused(fresh):
+    panel = fresh
+    panel.case.mkdir(exist_ok=True)
+    (panel.case / "case.lock").write_text("1")  # process 1 always lives
+    panel.ui.framesButton.click()
+    assert "Another job" in wait_for_run(panel, 60)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("", "Choose a video first"), ("C:\\Users\\Anna\\video.mp4", "does not exist"), ("/no/such/video.mp4", "does not exist")],
+)
+def test_video_that_is_not_there(fresh, path, words):
+    fresh.ui.videoPathEdit.currentPath = path
+    fresh.ui.framesButton.click()
+    assert words in fresh.ui.statusLabel.text
+
+
+def test_broken_video_is_told_by_the_library(fresh, tmp_path):
+    broken = tmp_path / "brüchig.mp4"
+    broken.write_bytes(b"not a video")
+    fresh.ui.videoPathEdit.currentPath = str(broken)
+    fresh.ui.casePathEdit.currentPath = str(tmp_path / "case2")
+    fresh.ui.framesButton.click()
+    assert "cannot be read as a video" in wait_for_run(fresh, 60)
+
+
+def test_case_folder_that_cannot_be_written(fresh, tmp_path):
+    (tmp_path / "file").write_text("")
+    fresh.ui.casePathEdit.currentPath = str(tmp_path / "file" / "case")
+    fresh.ui.framesButton.click()
+    sentence = wait_for_run(fresh, 60)
+    assert "case" in sentence
+    assert "Unexpected" not in sentence
+
+
+def test_incomplete_landmarks_stop_before_the_surface(fresh, small_case, small_input, tmp_path):
+    fresh.ui.casePathEdit.currentPath = str(small_case)
+    wait(lambda: fresh.ui.camerasState.text.startswith("16 of 16"), 20)
+    (small_case / "landmarks.csv").unlink(missing_ok=True)
+    fresh.landmarks.open_case()
+    fresh.refresh()
+    fresh.ui.runAllButton.click()
+    assert "Place all six landmarks first; missing: sternal-notch" in fresh.ui.statusLabel.text
+    fresh.landmarks.save(tmp_path / "x.csv")
+    assert "missing: sternal-notch" in fresh.ui.statusLabel.text
+
+
+def test_picks_are_taken_back_and_cleared_and_survive_a_deleted_volume(fresh, small_case):
+    import slicer
+
+    panel = fresh
+    panel.ui.casePathEdit.currentPath = str(small_case)
+    wait(lambda: panel.ui.camerasState.text.startswith("16 of 16"), 20)
+    panel.ui.placeButton.checked = True
+    click_pixel(np.array([270.0, 300.0]))
+    click_pixel(np.array([270.0, 600.0]))
+    assert "navel" not in panel.landmarks.missing()
+    assert "left-nipple" in panel.ui.nextLandmarkLabel.text
+    panel.ui.redoButton.click()
+    assert "navel" in panel.landmarks.missing()
+    slicer.mrmlScene.RemoveNode(node_names(small_case)["frame"])
+    panel.ui.nextFrameButton.click()
+    assert "frame" in node_names(small_case)
+    panel.ui.previousFrameButton.click()
+    panel.ui.clearFrameButton.click()
+    assert len(panel.landmarks.missing()) == 6
+    panel.exit()
+    assert not panel.ui.placeButton.checked
+    (small_case / "landmarks.csv").unlink()
+
+
+def test_python_slicer_missing_or_broken(fresh, monkeypatch):
+    from BreastReconstructionPanels import process
+
+    monkeypatch.setattr(process, "python_slicer", lambda: None)
+    fresh.ui.framesButton.click()
+    assert "PythonSlicer was not found" in fresh.ui.statusLabel.text
+    monkeypatch.setattr(process, "python_slicer", lambda: "/no/such/PythonSlicer")
+    fresh.ui.framesButton.click()
+    assert "could not be started" in wait_for_run(fresh, 30)
+
+
+def test_missing_package_points_to_setup(fresh, monkeypatch, tmp_path):
+    from BreastReconstructionPanels import process
+
+    # An interpreter for which torch does not exist.
+    script = tmp_path / "PythonSlicer"
+    hidden = "import sys; sys.modules['pycolmap'] = None; sys.modules['torch'] = None; sys.modules['cv2'] = None;"
+    script.write_text(
+        f'#!/bin/sh\nshift 2\nexec "{process.python_slicer()}" -c "{hidden} sys.path.insert(0, \'.\'); '
+        'from BreastReconstructionLib.cli import main; sys.exit(main(sys.argv[1:]))" "$@"\n'
+    )
+    script.chmod(0o755)
+    monkeypatch.setattr(process, "python_slicer", lambda: str(script))
+    fresh.ui.framesButton.click()
+    sentence = wait_for_run(fresh, 60)
+    assert "is missing" in sentence
+    assert "Setup" in sentence
+
+
+def test_setup_says_what_is_missing_and_installs_only_on_a_click(panel, monkeypatch):
+    import slicer
+    from BreastReconstructionPanels import setup_section
+
+    packages = {"torch": None, "numpy": "2", "pycolmap": None}
+    monkeypatch.setattr(setup_section, "installed_packages", lambda: packages)
+    panel.setup_section.refresh()
+    assert panel.ui.setupState.text == "Not ready: torch, pycolmap missing."
+    panel.ui.installButton.click()
+    assert "Extensions Manager" in panel.ui.statusLabel.text  # without the PyTorch extension nothing is installed
+    packages["torch"] = "2.9"
+    asked = []
+    monkeypatch.setattr(slicer.util, "pip_install", asked.append)
+    panel.ui.installButton.click()
+    assert asked[0][0] == "-r"
+    assert Path(asked[0][1]).name == "requirements.txt"
+    monkeypatch.undo()
+    panel.setup_section.refresh()
+    assert panel.ui.setupState.text.startswith("Ready")
+    assert not panel.ui.installButton.enabled
+
+
+def test_official_model_import_tells_errors(panel, tmp_path):
+    (tmp_path / "lirbsm_576.pth").write_bytes(b"nothing")
+    (tmp_path / "average_anchors.pt").write_bytes(b"nothing")
+    panel.surface.import_official(tmp_path / "lirbsm_576.pth", tmp_path / "average_anchors.pt")
+    wait(lambda: not panel.surface._import.running, 60)
+    assert "lirbsm_576.pth" in panel.ui.statusLabel.text
+
+
+def test_sample_data_fills_the_panel(panel, sample, monkeypatch):
+    import slicer
+
+    monkeypatch.setattr(slicer.util, "selectModule", lambda name: None)
+    slicer.mrmlScene.Clear(0)
+    source = slicer.modules.sampleDataSources["BreastReconstruction"][0]
+    source.customDownloader(source)
+    assert panel.ui.videoPathEdit.currentPath.endswith("video.mp4")
+    assert panel.ui.scaleComboBox.currentIndex == panel.ui.scaleComboBox.findData("marker")
+    assert panel.landmarks.missing() == []
+    assert Path(source.thumbnailFileName).exists()
+
+
+def test_the_modules_own_test(panel):
+    import BreastReconstruction
+
+    BreastReconstruction.BreastReconstructionTest().runTest()
+
+
+def test_no_process_outlives_the_panel(fresh):
+    panel = fresh
+    start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
+    number = int(panel._run._process.processId())
+    panel._run.stop()
+    time.sleep(0.5)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(number, 0)
+    panel.refresh()
