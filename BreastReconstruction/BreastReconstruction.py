@@ -25,7 +25,7 @@ if importlib.util.find_spec("BreastReconstructionLib") is None:  # from source, 
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
 from BreastReconstructionPanels.cameras_section import CamerasSection
-from BreastReconstructionPanels.choices import fill, select
+from BreastReconstructionPanels.choices import fill, select, show_path
 from BreastReconstructionPanels.explore_section import ExploreSection
 from BreastReconstructionPanels.landmarks_section import LandmarksSection
 from BreastReconstructionPanels.process import DONE, LibraryProcess
@@ -111,6 +111,7 @@ class BreastReconstructionParameterNode:
 
 
 # The parameters of one patient: kept with the case's folder in the scene, and set again when the patient is chosen.
+PANEL_FILE = "panel.json"
 PARAMETER_NAMES = tuple(BreastReconstructionParameterNode.__annotations__)
 
 
@@ -271,8 +272,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
                 self._states = self.logic.states(self.parameters, self.landmarks.file())
             except BreastReconstructionError as error:
                 self.say(str(error))
-            if self.ui.casePathEdit.currentPath != self.parameters.casePath:
-                self.ui.casePathEdit.currentPath = self.parameters.casePath
+            show_path(self.ui.casePathEdit, self.parameters.casePath)
             for section in (self.video, self.cameras, self.landmarks, self.scale, self.surface, self.result):
                 section.refresh(self._states)
             self._refresh_patients()
@@ -290,12 +290,22 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         if path and source.exists():
             self.parameters.landmarksFile = ""
             self.choose_case(str(Path.home() / "BreastReconstruction" / source.stem))
+            self.parameters.videoPath = path  # a case of that name may know another
         self.refresh()
 
     def choose_case(self, path: str) -> None:
-        """Use another case folder, and show what it holds."""
+        """Use another case folder, with the settings of its last run, and show what it holds."""
         self.parameters.casePath = path
+        kept = Path(path) / PANEL_FILE
+        if path and kept.is_file():
+            self._set_parameters(kept.read_text())
         self.open_case()
+
+    def _set_parameters(self, text: str) -> None:
+        """Set what `parameters_as_text` wrote, but for the case folder, which may have been moved."""
+        for name, value in json.loads(text).items():
+            if name in PARAMETER_NAMES and name != "casePath":
+                setattr(self.parameters, name, value)
 
     def open_sample(self, video: Path, picks: Path, marker: str) -> None:
         """Fill the panel for the bundled sample."""
@@ -335,6 +345,12 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             return
         if not parameters.casePath:
             self.say(_("Choose a case folder first."))
+            return
+        try:
+            self.case.mkdir(parents=True, exist_ok=True)
+            (self.case / PANEL_FILE).write_text(self.parameters_as_text())
+        except OSError:
+            self.say(_("The case folder cannot be written; choose a folder of your own."))
             return
         self._running_stage, self._stage_percent = "", 0
         self._started, self._first_overall = time.monotonic(), None
@@ -448,8 +464,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             return
         kept = patient.read_provenance(Path(path), "parameters")
         if kept:
-            for name, value in json.loads(kept).items():
-                setattr(self.parameters, name, value)
+            self._set_parameters(kept)
         self.choose_case(path)
         patient.show_only(Path(path))
 
@@ -481,7 +496,7 @@ class BreastReconstructionTest(ScriptedLoadableModuleTest):
         parameters.videoPath, parameters.casePath = "video.mp4", "case"
         settings = settings_from_arguments(logic.arguments(parameters, "landmarks.csv", "report"))
         self.assertEqual(settings.frame_count, 30)
-        self.assertEqual(settings.scale.millimetres, 210.0)
+        self.assertEqual(settings.scale.mm, 210.0)
         self.delayDisplay("parameters become settings")
 
     def test_surface_node_has_scalars(self):

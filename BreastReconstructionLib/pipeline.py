@@ -473,10 +473,11 @@ class Reconstruction:
     @property
     def _largest_motion_model(self) -> float:
         """Largest movement of the chest's front in any frame, model units; the mean position counts as rest."""
+        from .shape_model.track_fit import chest_motion
+
         with np.load(self.case.path("fit", "motion.npz")) as file:
-            motion = file["motion"] - file["motion"].mean(axis=0)
-        chest = motion[:, :3] + motion[:, 3:] * np.array([0.0, 0.0, 1.0])
-        return float(np.linalg.norm(chest, axis=1).max())
+            chest = chest_motion(file["motion"])
+        return float(np.linalg.norm(chest - chest.mean(axis=0), axis=1).max())
 
     def _run_surface(self, folder: Path, progress: Progress) -> None:
         from .surface.mesh_file import write_ply

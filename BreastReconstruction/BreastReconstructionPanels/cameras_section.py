@@ -6,7 +6,7 @@ from BreastReconstructionLib.scene import nodes
 from BreastReconstructionLib.sfm.dense import DenseCloud
 from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction, world_upright
 
-from .choices import bind, fill, select
+from .choices import bind, fill, select, show_path
 
 # More points than this do not make the view clearer.
 SHOWN_POINTS = 60_000
@@ -53,8 +53,7 @@ class CamerasSection:
             (ui.vggsfmPythonEdit, "vggsfmPython"),
             (ui.vggsfmFolderEdit, "vggsfmFolder"),
         ):
-            if edit.currentPath != getattr(parameters, name):
-                edit.currentPath = getattr(parameters, name)
+            show_path(edit, getattr(parameters, name))
         ui.cameraPathEdit.enabled = parameters.backend == "import"
         ui.vggsfmPythonEdit.enabled = ui.vggsfmFolderEdit.enabled = parameters.backend == "vggsfm"
         stage = "cameras" if states["cameras"] != "done" else "dense"

@@ -1,4 +1,4 @@
-"""Combo boxes whose items carry a value."""
+"""Combo boxes whose items carry a value, and path fields, written without telling their listeners."""
 
 
 def fill(combo, choices) -> None:
@@ -27,3 +27,11 @@ def bind(combo, parameters, name: str, changed) -> None:
         changed()
 
     combo.connect("currentIndexChanged(int)", chosen)
+
+
+def show_path(edit, path: str) -> None:
+    """Write a path into a ctkPathLineEdit, without telling its listeners: nobody chose it just now."""
+    if edit.currentPath != path:
+        blocked = edit.blockSignals(True)
+        edit.currentPath = path
+        edit.blockSignals(blocked)

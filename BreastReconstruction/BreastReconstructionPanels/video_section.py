@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from BreastReconstructionLib.pipeline import QUALITIES
 
-from .choices import bind, fill, select
+from .choices import bind, fill, select, show_path
 
 
 class VideoSection:
@@ -30,8 +30,7 @@ class VideoSection:
         ui, parameters = self._ui, self._module.parameters
         select(ui.qualityComboBox, parameters.quality)
         select(ui.strategyComboBox, parameters.strategy)
-        if ui.videoPathEdit.currentPath != parameters.videoPath:
-            ui.videoPathEdit.currentPath = parameters.videoPath
+        show_path(ui.videoPathEdit, parameters.videoPath)
         if not parameters.videoPath:
             ui.videoState.text = _("Needs a video or a folder of pictures.")
         else:

@@ -19,10 +19,12 @@ from .evaluation import ROUGH_WEIGHT, Shape, derivatives, signed_distances
 from .fit import FitSettings, ShapeFit, State, beliefs, by_similarity
 from .model_file import ShapeModel
 
-# A frame's motion: translation (3), and the expansion of the chest to the front, in model units at 0.25 units (7 cm)
-# before the origin. Standard deviations; 0.01 is 3 mm.
-MOTION_NOISE = (0.01, 0.01, 0.01, 0.01)
-EXPANSION_DEPTH = 0.25
+# A frame's motion: translation (3), and the expansion of the trunk to the front, in model units at 0.25 units (7 cm) before
+# the origin, as a polynomial of height (1, h, h^2; h = 1 is 14 cm up), since chest and belly breathe by different amounts.
+# Standard deviations; 0.01 is 3 mm.
+MOTION_NOISE = (0.01, 0.01, 0.01, 0.01, 0.01, 0.01)
+MOTIONS = len(MOTION_NOISE)
+EXPANSION_DEPTH, EXPANSION_HEIGHT = 0.25, 0.5
 # Tracks that lie farther from the fitted surface (9 mm) are another thing's.
 LARGEST_DISTANCE = 0.03
 FEWEST_TRACKS = 500
@@ -106,7 +108,7 @@ class TrackFit:
 
     Attributes:
         fit: shape, similarity, and their posterior.
-        motion: (F, 4) of the patient in each frame: translation, and expansion of the chest to the front; model units.
+        motion: (F, MOTIONS) of the patient in each frame: translation, and expansion of the trunk to the front; model units.
         tracks: how many tracks were used; 0 if there were too few.
     """
 
@@ -117,7 +119,7 @@ class TrackFit:
 
 @dataclass(frozen=True)
 class _Joint:
-    """State of the joint fit: shape and similarity, (F, 4) motions, (T,) depths."""
+    """State of the joint fit: shape and similarity, (F, MOTIONS) motions, (T,) depths."""
 
     state: State
     motion: np.ndarray
@@ -166,10 +168,10 @@ def refine_by_tracks(
     settings, progress = settings or TrackSettings(), progress or Progress()
     chosen = _spread(tracks, _usable(fit, tracks, model), settings)
     if len(chosen) < FEWEST_TRACKS:
-        return TrackFit(fit, np.zeros((len(tracks.center), 4)), 0)
+        return TrackFit(fit, np.zeros((len(tracks.center), MOTIONS)), 0)
     tracks = tracks.only(chosen)
     state = State(model.whitened(torch.from_numpy(fit.code)), fit.refinement)
-    joint = _Joint(state, np.zeros((len(tracks.center), 4)), tracks.depth)
+    joint = _Joint(state, np.zeros((len(tracks.center), MOTIONS)), tracks.depth)
     problem = _Problem(tracks, landmarks_model, model, fit_settings, settings)
     linear = _linearise(joint, problem)
     damping, converged, iterations = 1e-3, False, 0
@@ -240,11 +242,18 @@ def _rays(tracks: Tracks) -> np.ndarray:
 
 
 def _motion_basis(points: np.ndarray) -> np.ndarray:
-    """(T, 3, 4) displacement of points by a unit of each motion parameter."""
-    basis = np.zeros((len(points), 3, 4))
+    """(T, 3, MOTIONS) displacement of points by a unit of each motion parameter."""
+    basis = np.zeros((len(points), 3, MOTIONS))
     basis[:, [0, 1, 2], [0, 1, 2]] = 1.0
-    basis[:, 2, 3] = points[:, 2] / EXPANSION_DEPTH
+    height = points[:, 1] / EXPANSION_HEIGHT
+    basis[:, 2, 3:] = (points[:, 2] / EXPANSION_DEPTH)[:, None] * height[:, None] ** np.arange(MOTIONS - 3)
     return basis
+
+
+def chest_motion(motion: np.ndarray) -> np.ndarray:
+    """Return the (F, 3) displacement of the chest's front, model units, for (F, MOTIONS) motions."""
+    front = np.array([[0.0, 0.0, EXPANSION_DEPTH]])
+    return motion @ _motion_basis(front)[0].T
 
 
 @dataclass(frozen=True)
@@ -253,10 +262,10 @@ class _Meeting:
 
     Attributes:
         rest: (T, 3) points of the patient at rest, aligned frame.
-        basis: (T, 3, 4) displacement by the motion parameters.
+        basis: (T, 3, MOTIONS) displacement by the motion parameters.
         depth: (T,) along the ray.
         by_theta: (T, R + 7) derivative of the depth.
-        by_motion: (T, 4) derivative by the reference frame's motion.
+        by_motion: (T, MOTIONS) derivative by the reference frame's motion.
         steep: (T,) False where the ray grazes the surface; such tracks do not count.
     """
 
@@ -295,13 +304,13 @@ def _meet(joint: _Joint, shape: Shape, problem: _Problem) -> _Meeting:
 
 
 class _Sums:
-    """What the sightings add to the normal equations: by depth, by motion (4 a frame), and mixed."""
+    """What the sightings add to the normal equations: by depth, by motion (MOTIONS a frame), and mixed."""
 
     def __init__(self, tracks: int, frames: int):
         self.cost = 0.0
         self.information, self.moment = np.zeros(tracks), np.zeros(tracks)
-        self.mixed = np.zeros((tracks, 4 * frames))
-        self.matrix, self.gradient = np.zeros((4 * frames, 4 * frames)), np.zeros(4 * frames)
+        self.mixed = np.zeros((tracks, MOTIONS * frames))
+        self.matrix, self.gradient = np.zeros((MOTIONS * frames,) * 2), np.zeros(MOTIONS * frames)
 
     def add(self, weight: np.ndarray, error: np.ndarray, by_depth: np.ndarray, by_motions: list) -> None:
         """Add one sighting a track.
@@ -310,12 +319,12 @@ class _Sums:
             weight: (T,).
             error: (T, 2) on the plane z = 1.
             by_depth: (T, 2) its derivative by the depth.
-            by_motions: pairs of (T,) frame and (T, 2, 4) derivative by that frame's motion.
+            by_motions: pairs of (T,) frame and (T, 2, MOTIONS) derivative by that frame's motion.
         """
         self.information += weight * (by_depth**2).sum(axis=1)
         self.moment += weight * (by_depth * error).sum(axis=1)
         row = np.arange(len(weight))[:, None]
-        columns = [4 * frame[:, None] + np.arange(4) for frame, _ in by_motions]
+        columns = [MOTIONS * frame[:, None] + np.arange(MOTIONS) for frame, _ in by_motions]
         for column, (_, by_motion) in zip(columns, by_motions, strict=True):
             weighted = weight[:, None, None] * by_motion
             np.add.at(self.mixed, (row, column), np.einsum("ti,tij->tj", by_depth, weighted))
@@ -378,7 +387,7 @@ def _stepped(joint: _Joint, linear: _Normal, damping: float, tracks: Tracks) -> 
     """Return the state after a damped step, and the median movement of the surface along the rays."""
     step = np.linalg.solve(linear.matrix + damping * np.diag(linear.matrix.diagonal()), -linear.gradient)
     size = linear.meeting.by_theta.shape[1]
-    theta, motion = torch.as_tensor(step[:size], dtype=torch.float32), step[size:].reshape(-1, 4)
+    theta, motion = torch.as_tensor(step[:size], dtype=torch.float32), step[size:].reshape(-1, MOTIONS)
     by_shape = (linear.meeting.by_theta @ theta).double().numpy()
     by_motion = (linear.meeting.by_motion * motion[tracks.frames[:, 0]]).sum(axis=1)
     moved = _Joint(joint.state.stepped(theta), joint.motion + motion, linear.meeting.depth + by_shape + by_motion)

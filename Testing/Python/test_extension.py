@@ -101,3 +101,15 @@ def test_every_resource_is_listed():
     text = (ROOT / "BreastReconstruction" / "CMakeLists.txt").read_text().replace("${MODULE_NAME}", "BreastReconstruction")
     for path in (ROOT / "BreastReconstruction" / "Resources").rglob("*.*"):
         assert path.relative_to(ROOT / "BreastReconstruction").as_posix() in text, path.name
+
+
+def test_host_pictures_the_module(tmp_path):
+    import cv2
+
+    picture = tmp_path / "panel.png"
+    command = [sys.executable, "-m", "Testing.SlicerHost", "--module", "BreastReconstruction", "--screenshot", str(picture)]
+    finished = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    image = cv2.imread(str(picture))
+    assert image.shape[0] > 600
+    assert image.std() > 20  # a panel and views, not an empty window

@@ -514,3 +514,9 @@ def test_detail_outside_its_range_is_a_wrong_command_line(sample, tmp_path, deta
     assert finished.returncode == 2
     assert "preview, normal, fine" in finished.stderr
     assert not (tmp_path / "case").exists()
+
+
+def test_case_below_a_file_is_one_sentence(small_input, tmp_path):
+    (tmp_path / "file").write_text("")
+    finished = run_cli(*small_arguments(small_input, "frames"), "-o", tmp_path / "file" / "case")
+    assert_one_sentence(finished, 9, "cannot be written")

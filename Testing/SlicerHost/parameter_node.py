@@ -61,6 +61,8 @@ def _forward(method):
 
 def _property(name, kind, default, annotations):
     def read(self):
+        if name not in self.parameterNode.GetParameterNames():  # as in Slicer: a cleared node holds the defaults again
+            write(self, default)
         return _PARSE[kind](self.parameterNode.GetParameter(name))
 
     def write(self, value):
