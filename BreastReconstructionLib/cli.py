@@ -344,6 +344,167 @@ def _model_import(options, console: _Console, token: CancellationToken) -> None:
     console.say(f"The model is in {path}; use it with --model {path}.", model=str(path))
 
 
+def _model_list(options, console: _Console, token: CancellationToken) -> None:
+    from .resources import default_model_path, known_models
+
+    default = default_model_path()
+    lines = [f"{'*' if path == default else ' '} {path.stem:32s} {path}" for path in known_models()]
+    console.say("\n".join([*lines, "* is the default"]), models=[str(path) for path in known_models()], default=str(default))
+
+
+def _model_default(options, console: _Console, token: CancellationToken) -> None:
+    from .resources import choose_default_model, default_model_path
+    from .shape_model.model_file import load_model
+
+    if options.bundled:
+        choose_default_model(None)
+    elif options.model is not None:
+        load_model(options.model)  # a damaged one is refused here
+        choose_default_model(options.model)
+    console.say(f"The default model is {default_model_path()}.", default=str(default_model_path()))
+
+
+def _write_shapes(shapes, folder: Path, console: _Console) -> None:
+    """Write (name, MeshWithLandmarks) pairs as they come."""
+    from .landmarks.files import write_landmarks_mrk_json
+    from .landmarks.names import LANDMARK_NAMES
+    from .surface.mesh_file import write_ply
+
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for name, shape in shapes:
+        write_ply(folder / f"{name}.ply", shape.mesh)
+        write_landmarks_mrk_json(folder / f"{name}.mrk.json", dict(zip(LANDMARK_NAMES, shape.landmarks_ras, strict=True)))
+        names.append(name)
+    console.say(f"{len(names)} shapes with landmarks are in {folder}.", folder=str(folder), names=names)
+
+
+def _sample(options, console: _Console, token: CancellationToken) -> None:
+    from .shape_model.model_file import load_model
+    from .shape_model.sampling import mesh_of_code, random_codes
+
+    model = load_model(options.model)
+    codes = random_codes(model, options.count, options.seed)
+    shapes = ((f"sample{i:03d}", mesh_of_code(model, code, options.detail)) for i, code in enumerate(codes))
+    _write_shapes(shapes, options.output, console)
+
+
+def _directions(options, console: _Console, token: CancellationToken) -> None:
+    import numpy as np
+
+    from .shape_model.model_file import load_model
+    from .shape_model.sampling import codes_along, mesh_of_code
+
+    model = load_model(options.model)
+    deviations = np.array([-2.0, 0.0, 2.0])
+    shapes = (
+        (f"direction{k + 1}_{deviation:+.0f}", mesh_of_code(model, code, options.detail))
+        for k in range(options.count)
+        for deviation, code in zip(deviations, codes_along(model, k, deviations), strict=True)
+    )
+    _write_shapes(shapes, options.output, console)
+
+
+def _case_and_model(case: Path, options):
+    """A finished case with the model it was fitted with, or the one that was asked for."""
+    from .case import Case
+    from .errors import CaseError
+    from .pipeline import Reconstruction
+    from .shape_model.model_file import load_model
+
+    if not case.is_dir():
+        raise CaseError(f"The case folder {case.name} does not exist; check the path.")
+    reconstruction = Reconstruction(Case(case), Settings(video=case, shape_model=options.model))
+    if "fit" not in reconstruction.case.stages:
+        raise CaseError(f"The case {case.name} has no fit yet; run 'breast-reconstruction reconstruct' first.")
+    return reconstruction, load_model(options.model)
+
+
+def _interpolate(options, console: _Console, token: CancellationToken) -> None:
+    import torch
+
+    from .errors import ShapeModelError
+    from .shape_model.sampling import codes_between, mesh_of_code
+
+    fits = []
+    for case in (options.first, options.second):
+        reconstruction, model = _case_and_model(case, options)
+        if reconstruction.fit.code.shape != model.latent_mean.shape:
+            raise ShapeModelError(f"The case {case.name} was fitted with another model; give it by --model.")
+        fits.append(torch.from_numpy(reconstruction.fit.code))
+    codes = codes_between(*fits, options.count)
+    shapes = ((f"between{i:03d}", mesh_of_code(model, code, options.detail)) for i, code in enumerate(codes))
+    _write_shapes(shapes, options.output, console)
+
+
+def _complete(options, console: _Console, token: CancellationToken) -> None:
+    import torch
+
+    from .shape_model.sampling import complete_side, mesh_of_code
+
+    reconstruction, model = _case_and_model(options.case, options)
+    aligned = reconstruction.align
+    fit = complete_side(aligned.points_model, aligned.landmarks_model, model, options.side, noise_model=aligned.noise_model)
+    to_patient = reconstruction.aligned_to_patient().after(fit.refinement.inverse())
+    shape = mesh_of_code(model, torch.from_numpy(fit.code), options.detail, to_patient)
+    _write_shapes([(f"predicted-{options.side}", shape)], options.output, console)
+
+
+def _evaluate(options, console: _Console, token: CancellationToken) -> None:
+    import tempfile
+
+    from .errors import DependencyError
+    from .shape_model.held_out import (
+        PrincipalComponents,
+        by_model,
+        compactness,
+        evaluate_methods,
+        screened_poisson,
+        specificity,
+        training_skins,
+    )
+    from .shape_model.model_file import load_model
+
+    def report(fraction: float, words: str) -> None:
+        token.raise_if_cancelled()
+        console.progress(StageEvent("evaluate", fraction, fraction, words))
+
+    model = load_model(options.model)
+    with tempfile.TemporaryDirectory() as temporary:
+        skins = training_skins(options.training_subjects, options.population, options.work or Path(temporary))
+    methods = {"local": by_model(model), "pca": PrincipalComponents.of(skins)}
+    notes = []
+    try:
+        methods["poisson"] = screened_poisson()
+    except DependencyError as error:
+        notes.append(str(error))
+    table = evaluate_methods(methods, options.subjects, options.population, report)
+    table["local"] |= {"specificity_mm": round(specificity(model, skins), 3), "compactness": compactness(model)}
+    if options.json:
+        options.json.write_text(json.dumps(table, indent=1))
+    lines = [f"{options.subjects} subjects never trained on; mean ± 95 % interval, mm", _evaluation_header()]
+    for name, protocols in table.items():
+        lines += [_evaluation_row(name, protocol, values) for protocol, values in protocols.items() if "mean_mm" in str(values)]
+    lines.append(f"specificity of local: {table['local']['specificity_mm']} mm to the nearest training torso")
+    console.say("\n".join(lines + notes), table=table)
+
+
+_EVALUATION_COLUMNS = ("mean_mm", "p95_mm", "nipples_mm", "landmarks_mm", "normal_consistency", "f_score_1_mm", "f_score_2_mm")
+
+
+def _evaluation_header() -> str:
+    return f"{'':10s}{'':14s}" + "".join(f"{name:>22s}" for name in _EVALUATION_COLUMNS)
+
+
+def _evaluation_row(method: str, protocol: str, values: dict) -> str:
+    cells = []
+    for name in _EVALUATION_COLUMNS:
+        interval = values.get(f"{name}_interval")
+        text = "-" if name not in values else f"{values[name]:.3f}" + (f" ± {interval:.3f}" if interval is not None else "")
+        cells.append(f"{text:>22s}")
+    return f"{method:10s}{protocol:14s}" + "".join(cells)
+
+
 def _train_phantoms(options, console: _Console, token: CancellationToken) -> None:
     from .shape_model.training import TrainingSettings, train_phantom_model
 
@@ -413,6 +574,38 @@ def _parser() -> argparse.ArgumentParser:
     )
     explore.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=".safetensors file (default: the bundled one)")
     explore.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="existing folder for the meshes")
+
+    _add(actions, "list", "name the bundled model and those in your folder", _model_list)
+    default = _add(actions, "default", "say or choose which model is used where none is given", _model_default)
+    default.add_argument("model", type=Path, nargs="?", metavar="MODEL", help=".safetensors file; none: say which it is")
+    default.add_argument("--bundled", action="store_true", help="return to the bundled model")
+
+    sample = _add(commands, "sample", "random shapes of the model, as meshes with landmarks", _sample)
+    sample.add_argument("count", type=_shapes, metavar="N", help="how many")
+    sample.add_argument("--seed", type=int, default=0, help="the same seed gives the same shapes")
+    directions = _add(commands, "directions", "the model's strongest directions, at -2, 0 and 2 standard deviations", _directions)
+    directions.add_argument("count", type=_shapes, metavar="N", help="how many directions")
+    interpolate = _add(commands, "interpolate", "shapes between those of two cases", _interpolate)
+    interpolate.add_argument("first", type=Path, metavar="CASE_A", help="case folder with a fit")
+    interpolate.add_argument("second", type=Path, metavar="CASE_B", help="case folder with a fit")
+    interpolate.add_argument("--count", type=_shapes, default=5, metavar="N", help="how many, both ends included (default 5)")
+    complete = _add(commands, "complete", "one side of a case's chest, predicted from the other", _complete)
+    complete.add_argument("case", type=Path, metavar="CASE", help="case folder with a fit")
+    complete.add_argument("--side", choices=("left", "right"), required=True, help="the patient's side to be predicted")
+    for sub in (sample, directions, interpolate, complete):
+        sub.add_argument("--model", type=Path, metavar="FILE", help="shape model (default: see 'model default')")
+        sub.add_argument("--detail", type=_detail, default=3.0, metavar="D", help="mm, or preview, normal, fine (default 3 mm)")
+        sub.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
+
+    evaluate = _add(commands, "evaluate", "errors on phantoms that no training saw, beside other methods", _evaluate)
+    evaluate.add_argument("--subjects", type=_shapes, default=20, metavar="N", help="how many (default 20)")
+    evaluate.add_argument("--population", choices=("clinic", "plain"), default="clinic", help="which bodies (default clinic)")
+    evaluate.add_argument(
+        "--training-subjects", type=_shapes, default=600, metavar="N", help="of principal components (default 600)"
+    )
+    evaluate.add_argument("--model", type=Path, metavar="FILE", help="shape model (default: see 'model default')")
+    evaluate.add_argument("--work", type=Path, metavar="FOLDER", help="keep the training torsos here")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the table here")
 
     train = commands.add_parser("train", help="train a shape model")
     sources = train.add_subparsers(title="on what", required=True, metavar="WHAT")
@@ -503,6 +696,13 @@ def _count(text: str) -> int:
     value = int(text)
     if not 8 <= value <= 1000:
         raise argparse.ArgumentTypeError("must be from 8 to 1000")
+    return value
+
+
+def _shapes(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1000:
+        raise argparse.ArgumentTypeError("must be from 1 to 1000")
     return value
 
 

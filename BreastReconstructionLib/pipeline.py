@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .case import Case, disk_errors, hash_of_file, read_case_file
-from .errors import CameraError, LandmarkError
+from .errors import CameraError, CaseError, LandmarkError
 from .geometry import Similarity, model_to_patient, vertex_normals
 from .landmarks.files import LandmarkInput, read_landmarks, write_landmarks_mrk_json
 from .landmarks.names import LANDMARK_NAMES, NIPPLES
@@ -490,6 +490,17 @@ class Reconstruction:
         write_landmarks_mrk_json(folder / "landmarks.mrk.json", dict(zip(LANDMARK_NAMES, landmarks, strict=True)))
         document = {"scale": scale.as_dict(), "world_to_patient_ras_mm": world_to_patient.as_dict()}
         (folder / "surface.json").write_text(json.dumps(document, indent=1))
+
+    def aligned_to_patient(self) -> Similarity:
+        """Return the map from the aligned model frame to the patient space of this case's surface.
+
+        Raises:
+            CaseError: the case has no surface yet.
+        """
+        if "surface" not in self.case.stages:
+            raise CaseError(f"The case {self.case.folder.name} has no surface yet; reconstruct it first.")
+        document = json.loads(self.case.path("surface", "surface.json").read_text())
+        return Similarity.from_dict(document["world_to_patient_ras_mm"]).after(self.align.world_to_model.inverse())
 
     def _scale(self) -> Scale:
         """The metric scale, in mm a world unit."""

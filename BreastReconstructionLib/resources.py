@@ -27,6 +27,40 @@ def resource_path(*parts: str) -> Path:
     )
 
 
+def user_models_folder() -> Path:
+    """Folder of the models that the user imported or trained; may not exist."""
+    return Path.home() / "BreastReconstruction" / "ShapeModels"
+
+
 def default_model_path() -> Path:
-    """Path of the bundled default model's weights."""
+    """Path of the default model's weights: the one that the user chose by `model default`, else the bundled one."""
+    chosen = _chosen_file()
+    if chosen.is_file():
+        path = Path(chosen.read_text().strip())
+        if path.is_file():
+            return path
+    return bundled_model_path()
+
+
+def bundled_model_path() -> Path:
+    """Path of the bundled model's weights."""
     return resource_path("ShapeModels", f"{DEFAULT_MODEL}.safetensors")
+
+
+def known_models() -> list[Path]:
+    """Paths of the bundled model's weights and of those in the user's folder."""
+    folder = user_models_folder()
+    return [bundled_model_path(), *(sorted(folder.glob("*.safetensors")) if folder.is_dir() else [])]
+
+
+def choose_default_model(path: Path | None) -> None:
+    """Make a model file the default; None returns to the bundled one."""
+    if path is None:
+        _chosen_file().unlink(missing_ok=True)
+        return
+    _chosen_file().parent.mkdir(parents=True, exist_ok=True)
+    _chosen_file().write_text(str(path.resolve()))
+
+
+def _chosen_file() -> Path:
+    return user_models_folder() / "default.txt"

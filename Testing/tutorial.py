@@ -46,6 +46,8 @@ def main() -> None:
 def _go_through(folder: Path, case: Path) -> None:
     sample = resource_path("SampleData", "phantom")
     panel = open_panel()
+    from BreastReconstructionLib.scene import nodes, patient  # only in Slicer or in the host, which is there now
+
     ui, pictures = panel.ui, Pictures(panel, folder)
     panel.enter()
     wait(lambda: "Computes on" in ui.setupState.text, 60)
@@ -59,6 +61,7 @@ def _go_through(folder: Path, case: Path) -> None:
     wait_for_run(panel)
     view = start().layoutManager().threeDWidget(0).threeDView()
     view.resetFocalPoint()
+    view.rotateToViewAxis(3)
     view.resetCamera()
     pictures.take("3-cameras", "camerasSection")
     place_landmarks(panel, sample)
@@ -74,7 +77,8 @@ def _go_through(folder: Path, case: Path) -> None:
     ui.outlineCheckBox.checked = True
     pictures.take("7-result", "resultSection")
     ui.outlineCheckBox.checked = False
-    panel.result.node().GetDisplayNode().SetVisibility(False)
+    for role in (nodes.SURFACE, nodes.LANDMARKS):
+        patient.find_node(case, role).GetDisplayNode().SetVisibility(False)
     ui.exploreSection.collapsed = False
     ui.exploreButton.checked = True
     wait(lambda: ui.exploreState.text.startswith("Shape in"), 60)

@@ -76,9 +76,10 @@ class ResultSection:
         self._write_provenance(case)
         self._module.cameras.show_cameras()
         self._module.cameras.show_points()
-        cloud = patient.find_node(case, nodes.CLOUD)
-        if cloud is not None:
-            cloud.GetDisplayNode().SetVisibility(False)
+        for role in (nodes.CLOUD, nodes.CAMERAS):  # they hide the surface, and it is what counts now
+            node = patient.find_node(case, role)
+            if node is not None:
+                node.GetDisplayNode().SetVisibility(False)
         view = slicer.app.layoutManager().threeDWidget(0).threeDView()
         view.resetFocalPoint()
         view.rotateToViewAxis(3)  # anterior

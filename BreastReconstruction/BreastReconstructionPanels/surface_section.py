@@ -5,12 +5,10 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.resources import default_model_path
+from BreastReconstructionLib.resources import default_model_path, known_models, user_models_folder
 
 from .choices import bind, fill, select
 from .process import DONE, LibraryProcess
-
-IMPORTED_FOLDER = Path.home() / "BreastReconstruction" / "ShapeModels"
 
 
 class SurfaceSection:
@@ -32,13 +30,16 @@ class SurfaceSection:
     def refresh(self, states) -> None:
         """Show the models, the parameters and the state."""
         ui, parameters = self._ui, self._module.parameters
-        imported = sorted(IMPORTED_FOLDER.glob("*.safetensors")) if IMPORTED_FOLDER.is_dir() else []
-        bundled = [("", _("{name} (bundled, synthetic bodies)").format(name=default_model_path().stem))]
-        fill(ui.modelComboBox, bundled + [(str(path), path.stem) for path in imported])
+        bundled, *own = known_models()
+        default = _("{name} (default)").format(name=default_model_path().stem)
+        names = [(str(bundled), _("{name} (bundled, synthetic bodies)").format(name=bundled.stem))]
+        fill(ui.modelComboBox, [("", default), *names, *((str(path), path.stem) for path in own)])
         select(ui.modelComboBox, parameters.modelPath)
         select(ui.initialColouringComboBox, parameters.colouring)
         ui.modelText.text = (
-            _("The bundled model knows only synthetic bodies; it is not for diagnosis.") if not parameters.modelPath else ""
+            _("The bundled model knows only synthetic bodies; it is not for diagnosis.")
+            if Path(parameters.modelPath or default_model_path()) == bundled
+            else ""
         )
         missing = self._module.landmarks.missing()
         if states["report"] == "done":
@@ -66,7 +67,7 @@ class SurfaceSection:
         if self._import.running:
             return
         self._ui.surfaceState.text = _("Importing {name} …").format(name=checkpoint.name)
-        self._import.start(["model", "import", checkpoint, "--anchors", anchors, "-o", IMPORTED_FOLDER])
+        self._import.start(["model", "import", checkpoint, "--anchors", anchors, "-o", user_models_folder()])
 
     def _on_imported(self, outcome) -> None:
         if outcome.kind == DONE:

@@ -149,7 +149,7 @@ def fit_shape(
 
     Args:
         points_model: (N, 3) points in the aligned model frame, outliers allowed.
-        landmarks_model: (6, 3) in the same frame.
+        landmarks_model: (6, 3) in the same frame; NaN where unknown.
         model: the shape model.
         settings: see FitSettings.
         progress: reported an iteration.
@@ -226,13 +226,16 @@ class Beliefs:
 def beliefs(state: State, shape: Shape, landmarks: np.ndarray, settings: FitSettings) -> Beliefs:
     """Landmarks at the anchors, a code as in the training population, a similarity near the landmarks' own.
 
+    Landmarks that are NaN are unknown and say nothing.
+
     Raises:
         FitError: the numbers are not finite.
     """
     count = len(state.u)
-    seen = torch.as_tensor(state.similarity.apply(landmarks), dtype=torch.float32)
-    difference = (shape.anchors - seen).reshape(-1)
-    rows = torch.cat([anchor_jacobian(shape), -_landmark_rows(seen)], dim=1)
+    known = np.isfinite(landmarks).all(axis=1)
+    seen = torch.as_tensor(state.similarity.apply(landmarks[known]), dtype=torch.float32)
+    difference = (shape.anchors[torch.from_numpy(known)] - seen).reshape(-1)
+    rows = torch.cat([anchor_jacobian(shape)[np.repeat(known, 3)], -_landmark_rows(seen)], dim=1)
     scale = 1.0 / settings.landmark_noise**2
     cost = 0.5 * scale * float(difference @ difference)
     matrix = scale * rows.T @ rows

@@ -146,9 +146,12 @@ class ctkSliderWidget(QWidget):
     def _from_step(self, step: int) -> float:
         return self._box.minimum() + (self._box.maximum() - self._box.minimum()) * step / self.STEPS
 
-    def _changed(self, value: float) -> None:
+    def _show_value(self, value: float) -> None:
         span = self._box.maximum() - self._box.minimum()
         self._slider.setValue(round(self.STEPS * (value - self._box.minimum()) / span) if span else 0)
+
+    def _changed(self, value: float) -> None:
+        self._show_value(value)
         self.valueChanged.emit(value)
 
     def getValue(self) -> float:
@@ -162,12 +165,14 @@ class ctkSliderWidget(QWidget):
 
     def setMinimum(self, value: float) -> None:
         self._box.setMinimum(value)
+        self._show_value(self._box.value())
 
     def getMaximum(self) -> float:
         return self._box.maximum()
 
     def setMaximum(self, value: float) -> None:
         self._box.setMaximum(value)
+        self._show_value(self._box.value())
 
     def getStep(self) -> float:
         return self._box.singleStep()

@@ -1,0 +1,104 @@
+"""Shapes from a model without measured points: random, between two others, along its directions; and the missing side of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..errors import FitError
+from ..geometry import Similarity, model_to_patient
+from ..landmarks.names import LANDMARK_NAMES
+from ..surface.extraction import cells_for, extract_zero_level, project_to_zero_level
+from ..surface.mesh_file import TriangleMesh
+from .evaluation import Shape, distances_and_gradients, signed_distances
+from .fit import FitSettings, ShapeFit, fit_shape
+from .model_file import ShapeModel
+
+# Points nearer to the midline than this stay on either side: the breastbone belongs to both (9 mm).
+MIDLINE = 0.03
+
+
+@dataclass(frozen=True)
+class MeshWithLandmarks:
+    """A shape in patient space.
+
+    Attributes:
+        mesh: mm, RAS.
+        landmarks_ras: (6, 3) mm, the model's anchors.
+    """
+
+    mesh: TriangleMesh
+    landmarks_ras: np.ndarray
+
+
+def mesh_of_code(
+    model: ShapeModel, code: torch.Tensor, detail_mm: float, to_patient: Similarity | None = None
+) -> MeshWithLandmarks:
+    """Return the surface of a (latent,) code.
+
+    Args:
+        model: the shape model.
+        code: (latent,).
+        detail_mm: size of the triangles.
+        to_patient: from model space to patient space; None for the model's mean scale.
+    """
+    to_patient = to_patient or model_to_patient(model.mm_per_unit)
+    shape = Shape.of(model, code)
+    level = extract_zero_level(lambda points: signed_distances(shape, points), cells_for(detail_mm / to_patient.scale))
+    vertices, normals = project_to_zero_level(level, lambda points: distances_and_gradients(shape, points))
+    mesh = TriangleMesh(to_patient.apply(vertices), level.faces, to_patient.apply_directions(normals))
+    return MeshWithLandmarks(mesh, to_patient.apply(shape.anchors_model))
+
+
+def random_codes(model: ShapeModel, count: int, seed: int) -> torch.Tensor:
+    """Return (count, latent) codes, drawn from the normal distribution of the training codes."""
+    generator = torch.Generator().manual_seed(seed)
+    u = torch.randn(count, model.latent_basis.shape[1], generator=generator)
+    return model.latent_mean + u @ model.latent_basis.T
+
+
+def codes_between(first: torch.Tensor, second: torch.Tensor, count: int) -> torch.Tensor:
+    """Return (count, latent) codes on the line from one (latent,) code to another, both ends included."""
+    share = torch.linspace(0.0, 1.0, count)[:, None]
+    return (1 - share) * first + share * second
+
+
+def codes_along(model: ShapeModel, direction: int, deviations: np.ndarray) -> torch.Tensor:
+    """Return the codes at (K,) standard deviations along one principal direction (0 is the strongest)."""
+    column = model.latent_basis[:, direction]
+    return model.latent_mean + torch.as_tensor(np.asarray(deviations), dtype=torch.float32)[:, None] * column
+
+
+def complete_side(
+    points_model: np.ndarray,
+    landmarks_model: np.ndarray,
+    model: ShapeModel,
+    side: str,
+    settings: FitSettings | None = None,
+    noise_model: np.ndarray | None = None,
+) -> ShapeFit:
+    """Predict one side of the chest from the other: a fit in which that side's points and nipple are left out.
+
+    What is left out follows the other side as left and right go together in the training population.
+
+    Args:
+        points_model: (N, 3) aligned model frame.
+        landmarks_model: (6, 3) in the same frame.
+        model: the shape model.
+        side: 'left' or 'right', the patient's, which is to be predicted.
+        settings: see FitSettings.
+        noise_model: (N,) standard deviations of the points, or None.
+
+    Raises:
+        FitError: too few points are left on the other side.
+    """
+    sign = {"left": 1.0, "right": -1.0}[side]
+    kept = sign * points_model[:, 0] < MIDLINE
+    if kept.sum() < 200:
+        raise FitError(f"Only {kept.sum()} points lie on the other side; the {side} side cannot be predicted from them.")
+    landmarks = np.array(landmarks_model, float)
+    landmarks[LANDMARK_NAMES.index(f"{side}-nipple")] = np.nan  # unknown
+    noise = None if noise_model is None else noise_model[kept]
+    return fit_shape(points_model[kept], landmarks, model, settings, noise_model=noise)
