@@ -17,6 +17,8 @@ from .basis import TorsoBasis
 
 # Of the breast on the mean body: centre above the nipple, half axes across and up, mm.
 BREAST_ABOVE_NIPPLE, BREAST_ACROSS, BREAST_UP = 12.0, 72.0, 82.0
+# How far around a removed breast the skin is smoothed, and by how many rounds of averaging.
+FLAT_REACH, FLAT_ROUNDS = 1.3, 60
 
 
 @dataclass(frozen=True)
@@ -126,8 +128,9 @@ def breast_region(basis: TorsoBasis, left: bool) -> np.ndarray:
     return _regions(basis)[0 if left else 1]
 
 
-@lru_cache(maxsize=1)
-def _regions(basis: TorsoBasis) -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=2)
+def _regions(basis: TorsoBasis, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices within the ellipses of both breasts, enlarged by a factor."""
     mean = basis.subdivision @ basis.template_mm.astype(float)
     marks = (basis.torso @ mean)[basis.landmarks]
     found = []
@@ -135,29 +138,37 @@ def _regions(basis: TorsoBasis) -> tuple[np.ndarray, np.ndarray]:
         across = (mean[:, 0] - nipple[0]) / BREAST_ACROSS
         up = (mean[:, 1] - nipple[1] - BREAST_ABOVE_NIPPLE) / BREAST_UP
         front = mean[:, 2] > nipple[2] - 130.0
-        found.append(np.flatnonzero((across**2 + up**2 < 1.0) & front))
+        found.append(np.flatnonzero((across**2 + up**2 < factor**2) & front))
     return found[0], found[1]
 
 
-@lru_cache(maxsize=2)
-def _chest_wall_solver(basis: TorsoBasis, left: bool):
-    """Over a breast's region: its vertices, biharmonic interpolation from the skin around it, and averaging of neighbours."""
+@lru_cache(maxsize=1)
+def _neighbour_mean(basis: TorsoBasis) -> sparse.csr_matrix:
+    """(S, S) mean over a vertex's neighbours."""
     count = basis.subdivision.shape[0]
     edges = np.concatenate([basis.body_faces[:, [0, 1]], basis.body_faces[:, [1, 2]], basis.body_faces[:, [2, 0]]])
     neighbours = sparse.coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (count, count)).tocsr()
     neighbours = ((neighbours + neighbours.T) > 0).astype(float)
     degree = np.asarray(neighbours.sum(axis=1)).ravel()
-    laplacian = sparse.diags(1.0 / np.maximum(degree, 1)) @ neighbours - sparse.identity(count)
-    bilaplacian = (laplacian @ laplacian).tocsr()
+    return (sparse.diags(1.0 / np.maximum(degree, 1)) @ neighbours).tocsr()
+
+
+@lru_cache(maxsize=2)
+def _chest_wall_solver(basis: TorsoBasis, left: bool):
+    """Over a breast's region: its vertices, harmonic interpolation from the skin around it, and averaging of neighbours.
+
+    Harmonic, not biharmonic: a membrane does not carry on the slope with which a breast begins at the region's edge.
+    """
+    mean, count = _neighbour_mean(basis), basis.subdivision.shape[0]
     inside = _regions(basis)[0 if left else 1]
     outside = np.setdiff1d(np.arange(count), inside)
-    rows = bilaplacian[inside]
-    averaging = (laplacian + sparse.identity(count)).tocsr()[inside][:, inside]
+    rows = (mean - sparse.identity(count)).tocsr()[inside]
+    averaging = mean[inside][:, inside]
     return inside, splu(rows[:, inside].tocsc()), rows[:, outside], outside, averaging
 
 
 def chest_wall(body_mm: np.ndarray, left: bool, basis: TorsoBasis) -> tuple[np.ndarray, np.ndarray]:
-    """Return a breast's vertex indices and their (N, 3) places on the smoothest continuation of the skin around it."""
+    """Return a breast's vertex indices and their (N, 3) places on a membrane spanned by the skin around it."""
     inside, solver, coupling, outside, _ = _chest_wall_solver(basis, left)
     return inside, solver.solve(-(coupling @ body_mm[outside]))
 
@@ -179,7 +190,11 @@ def _deform_breast(body: np.ndarray, nipple: np.ndarray, breast: Breast, left: b
         sunk = share * (0.35 + 0.65 / (1.0 + np.exp(from_nipple[:, 1] / 25.0)))
         skin = skin + _diffused(breast.ptosis_mm * sunk[:, None] * np.array([0.0, -1.0, -0.15]), basis, left)
     if breast.flattened:
-        skin = skin + breast.flattened * (wall - skin)
+        result[inside] = skin + breast.flattened * (wall - skin)
+        around, smoothing = _regions(basis, FLAT_REACH)[0 if left else 1], _neighbour_mean(basis)
+        for _ in range(round(FLAT_ROUNDS * breast.flattened)):  # no edge where the breast was
+            result[around] = smoothing[around] @ result
+        skin = result[inside]
         along = np.exp(-0.5 * (from_nipple[:, 0] / 45.0) ** 2)
         groove = np.exp(-0.5 * ((from_nipple[:, 1] - 8.0 - 0.15 * from_nipple[:, 0]) / 7.0) ** 2)
         skin = skin - breast.scar_mm * (along * groove)[:, None] * np.array([0.0, 0.0, 1.0])

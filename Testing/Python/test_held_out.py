@@ -1,0 +1,100 @@
+"""The evaluation on held-out bodies: its measures, its clouds, and its command."""
+
+import json
+
+import numpy as np
+import pytest
+
+from BreastReconstructionLib.phantom.torso import sample_torso
+from BreastReconstructionLib.shape_model.held_out import (
+    PROTOCOLS,
+    PrincipalComponents,
+    Reconstructed,
+    by_model,
+    cloud_of,
+    compactness,
+    score_mesh,
+)
+from BreastReconstructionLib.shape_model.model_file import load_model
+from Testing.conftest import run_cli
+
+
+@pytest.fixture(scope="module")
+def torso():
+    return sample_torso(7301)[0]
+
+
+@pytest.fixture(scope="module")
+def exact(torso):
+    skin = torso.to_model.apply(torso.vertices_ras)
+    return Reconstructed(skin, torso.faces, torso.to_model.apply(torso.landmarks_ras))
+
+
+def test_the_truth_itself_has_no_error(torso, exact):
+    scores = score_mesh(exact, torso)
+    assert scores["mean_mm"] < 1e-3
+    assert scores["p95_mm"] < 1e-2
+    assert scores["f_score_1_mm"] == pytest.approx(1.0)
+    assert scores["landmarks_mm"] == pytest.approx(0.0, abs=1e-9)
+    assert scores["normal_consistency"] > 0.99
+
+
+def test_a_known_offset_is_measured_in_mm(torso, exact):
+    """Blown up by 2 mm along the normals, both directions say 2 mm; half of the F-score's limits fail."""
+    from BreastReconstructionLib.geometry import vertex_normals
+
+    normals = vertex_normals(exact.vertices, exact.faces)
+    blown = Reconstructed(exact.vertices + 2.0 * torso.to_model.scale * normals, exact.faces, None)
+    scores = score_mesh(blown, torso)
+    assert scores["mean_mm"] == pytest.approx(2.0, abs=0.1)
+    assert scores["f_score_1_mm"] < 0.05
+    assert "landmarks_mm" not in scores
+
+
+def test_clouds_are_what_their_names_say(torso):
+    mm = torso.to_model.scale
+    sizes = {protocol: len(cloud_of(torso, protocol, 0)) for protocol in PROTOCOLS}
+    assert sizes == {"frontal": 20_000, "points_5000": 5000, "noisy_1000": 1000}
+    noisy = cloud_of(torso, "noisy_1000", 0)
+    assert not np.array_equal(noisy, cloud_of(torso, "noisy_1000", 1))
+    from BreastReconstructionLib.measurement.distance import closest_on_mesh
+
+    skin = torso.to_model.apply(torso.vertices_ras)
+    distance = closest_on_mesh(noisy[200:], skin, torso.faces)[0] / mm
+    assert 1.0 < distance.mean() < 2.0  # |N(0, 2)| along the normal
+
+
+def test_model_beats_its_own_mean_on_all_clouds(torso):
+    model = load_model()
+    method, landmarks = by_model(model), torso.to_model.apply(torso.landmarks_ras)
+    for protocol, limit in (("frontal", 1.0), ("points_5000", 1.0), ("noisy_1000", 1.6)):
+        assert score_mesh(method(cloud_of(torso, protocol, 0), landmarks), torso)["mean_mm"] < limit
+
+
+def test_principal_components_explain_their_own_training_torsos():
+    torsos = [sample_torso(seed)[0] for seed in range(7310, 7322)]
+    skins = np.stack([t.to_model.apply(t.vertices_ras[: t.skin_vertex_count]) for t in torsos])
+    method = PrincipalComponents.of(skins)
+    torso = torsos[4]
+    scores = score_mesh(method(cloud_of(torso, "frontal", 0), torso.to_model.apply(torso.landmarks_ras)), torso)
+    assert scores["mean_mm"] < 1.0
+
+
+def test_compactness_grows_with_the_share():
+    counts = compactness(load_model())
+    assert 1 <= counts["90_percent"] < counts["95_percent"] < counts["99_percent"]
+
+
+def test_evaluate_command_writes_its_table(tmp_path):
+    table = tmp_path / "table.json"
+    finished = run_cli(
+        "evaluate", "--subjects", 2, "--training-subjects", 12, "--json", table, "--work", tmp_path, "--population", "plain"
+    )
+    assert finished.returncode == 0, finished.stderr
+    values = json.loads(table.read_text())
+    assert {"local", "pca"} <= set(values)
+    for protocol in PROTOCOLS:
+        assert values["local"][protocol]["mean_mm"] > 0
+        assert values["local"][protocol]["mean_mm_interval"] >= 0
+    assert values["local"]["specificity_mm"] > 0
+    assert "never trained on" in finished.stdout
