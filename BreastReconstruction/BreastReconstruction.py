@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
+import ctk
 import qt
 import slicer
 import vtk
@@ -194,6 +195,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.surface = SurfaceSection(self)
         self.result = ResultSection(self)
         self.explore = ExploreSection(self)
+        self.ui.casePathEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.casePathEdit.connect("currentPathChanged(QString)", self._on_case_path)
         self.ui.patientComboBox.connect("currentIndexChanged(int)", self._on_patient)
         self.ui.removePatientButton.clicked.connect(self._remove_patient)

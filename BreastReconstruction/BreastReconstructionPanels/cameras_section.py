@@ -1,5 +1,6 @@
 """Section Cameras: who finds them, and the result in the 3D view."""
 
+import ctk
 from slicer.i18n import tr as _
 
 from BreastReconstructionLib.scene import nodes
@@ -35,6 +36,8 @@ class CamerasSection:
             (ui.vggsfmFolderEdit, "vggsfmFolder"),
         ):
             edit.connect("currentPathChanged(QString)", self._setter(name))
+        ui.cameraPathEdit.filters = ui.vggsfmPythonEdit.filters = ctk.ctkPathLineEdit.Files
+        ui.vggsfmFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
         ui.camerasButton.clicked.connect(lambda: module.run("dense"))
 
     def _setter(self, name: str):

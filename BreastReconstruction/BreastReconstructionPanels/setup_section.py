@@ -46,10 +46,13 @@ class SetupSection:
 
     def _install(self) -> None:
         missing = [name for name, version in installed_packages().items() if version is None]
+        self._module.say(_("Installing; this takes some minutes …"))
         try:
             if "torch" in missing and not self._install_torch():
                 return
             self._install_requirements()
+            # The work is done in a process of its own, which finds the packages at once: no restart is needed.
+            self._module.say(_("Installed."))
         except Exception as error:  # pip's and the network's errors are of many kinds
             self._module.say(_("The installation failed: {error}").format(error=error))
         importlib.invalidate_caches()

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
+import ctk
 import qt
 from slicer.i18n import tr as _
 
@@ -22,7 +23,9 @@ class VideoSection:
         fill(ui.strategyComboBox, [("sharp", _("sharpest about equal times")), ("uniform", _("equal times"))])
         bind(ui.qualityComboBox, lambda: module.parameters, "quality", self._on_quality)
         bind(ui.strategyComboBox, lambda: module.parameters, "strategy", module.refresh)
+        ui.videoPathEdit.filters = ctk.ctkPathLineEdit.Files
         ui.videoPathEdit.connect("currentPathChanged(QString)", self._on_path)
+        ui.pictureFolderButton.clicked.connect(self._choose_folder)
         ui.framesButton.clicked.connect(lambda: module.run("frames"))
 
     def refresh(self, states) -> None:
@@ -58,6 +61,13 @@ class VideoSection:
             self._ui.videoPathEdit.currentPath = path
             return
         self._module.choose_video(path)
+
+    def _choose_folder(self) -> None:
+        path = qt.QFileDialog.getExistingDirectory(
+            self._module.parent, _("Folder of pictures"), self._module.parameters.videoPath
+        )
+        if path:
+            self._ui.videoPathEdit.currentPath = path
 
     def _on_quality(self) -> None:
         parameters = self._module.parameters

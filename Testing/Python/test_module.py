@@ -383,6 +383,14 @@ def test_second_job_on_a_case_is_refused(fresh):
     assert "Another job" in wait_for_run(panel, 60)
 
 
+def test_picture_folder_is_chosen_in_a_dialog(fresh, monkeypatch, tmp_path):
+    import qt
+
+    monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", staticmethod(lambda *arguments: str(tmp_path)))
+    fresh.ui.pictureFolderButton.click()
+    assert fresh.parameters.videoPath == str(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("path", "words"),
     [("", "Choose a video first"), ("C:\\Users\\Anna\\video.mp4", "does not exist"), ("/no/such/video.mp4", "does not exist")],
@@ -492,6 +500,7 @@ def test_setup_says_what_is_missing_and_installs_only_on_a_click(panel, monkeypa
     panel.ui.installButton.click()
     assert asked[0][0] == "-r"
     assert Path(asked[0][1]).name == "requirements.txt"
+    assert panel.ui.statusLabel.text == "Installed."
     monkeypatch.undo()
     panel.setup_section.refresh()
     assert panel.ui.setupState.text.startswith("Ready")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 from PySide6.QtCore import Property, QSize, Qt, Signal
 from PySide6.QtWidgets import QDoubleSpinBox, QFileDialog, QHBoxLayout, QLineEdit, QSlider, QToolButton, QWidget
 
@@ -80,6 +82,13 @@ class ctkPathLineEdit(QWidget):
 
     currentPathChanged = Signal(str)
 
+    class Filter(enum.IntFlag):
+        """As in ctkPathLineEdit, which takes them from QDir."""
+
+        Dirs = 0x1
+        Files = 0x2
+        AllDirs = 0x400
+
     def __init__(self, parent=None):
         super().__init__(parent)
         row = QHBoxLayout(self)
@@ -89,13 +98,13 @@ class ctkPathLineEdit(QWidget):
         button.setText("…")
         row.addWidget(self._edit)
         row.addWidget(button)
-        self._filters = 0x4F  # files, as in ctkPathLineEdit
+        self._filters = int(self.Filter.Files)
         self._name_filters: list[str] = []
         self._edit.textChanged.connect(self.currentPathChanged)
         button.clicked.connect(self._browse)
 
     def _browse(self) -> None:
-        if self._filters & 0x2:
+        if self._filters & self.Filter.Files:
             path = QFileDialog.getOpenFileName(self, "", self.getPath(), ";;".join(self._name_filters))[0]
         else:
             path = QFileDialog.getExistingDirectory(self, "", self.getPath())
