@@ -515,7 +515,7 @@ def _train_phantoms(options, console: _Console, token: CancellationToken) -> Non
         words = f"step {record['step']}, mean distance error {record['distance']:.5f} units"
         console.progress(StageEvent("train", record["step"] / settings.steps, record["step"] / settings.steps, words))
 
-    path = train_phantom_model(settings, options.output, options.work, report)
+    path = train_phantom_model(settings, options.output, options.work, report, token.raise_if_cancelled)
     console.say(f"The model is in {path}.", model=str(path))
 
 

@@ -108,12 +108,19 @@ def sample_subject(seed: int, count: int, population: str) -> tuple[np.ndarray, 
 
 
 def make_training_set(
-    subjects: int, points: int, population: str, first_seed: int = FIRST_TRAINING_SEED, workers: int = 2
+    subjects: int, points: int, population: str, check: Callable[[], None] = lambda: None, workers: int = 2
 ) -> TrainingSet:
-    """Sample `subjects` torsos of consecutive seeds."""
-    seeds = range(first_seed, first_seed + subjects)
+    """Sample `subjects` torsos of consecutive training seeds; `check`, called after each, may raise to stop."""
+    seeds = range(FIRST_TRAINING_SEED, FIRST_TRAINING_SEED + subjects)
+    samples = []
     with ProcessPoolExecutor(workers) as pool:
-        samples = list(pool.map(sample_subject, seeds, [points] * subjects, [population] * subjects, chunksize=4))
+        try:
+            for sample in pool.map(sample_subject, seeds, [points] * subjects, [population] * subjects, chunksize=4):
+                check()
+                samples.append(sample)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return TrainingSet(*(np.stack(arrays) for arrays in zip(*samples, strict=True)))
 
 
@@ -247,7 +254,11 @@ def train(
 
 
 def train_phantom_model(
-    settings: TrainingSettings, output: Path, work: Path, report: Callable[[dict], None] = lambda record: None
+    settings: TrainingSettings,
+    output: Path,
+    work: Path,
+    report: Callable[[dict], None] = lambda record: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Path:
     """Sample phantoms, train, and write the model with its card; resumes from `work`.
 
@@ -256,6 +267,7 @@ def train_phantom_model(
         output: folder for the model.
         work: folder for samples and checkpoint.
         report: see `train`.
+        check: called while torsos are sampled; may raise to stop.
 
     Returns:
         the path of the model file.
@@ -266,7 +278,7 @@ def train_phantom_model(
         with np.load(samples) as file:
             training_set = TrainingSet(**{field.name: file[field.name] for field in fields(TrainingSet)})
     else:
-        training_set = make_training_set(settings.subjects, settings.points_per_subject, settings.population)
+        training_set = make_training_set(settings.subjects, settings.points_per_subject, settings.population, check)
         temporary = work / "phantoms.partial.npz"
         np.savez(temporary, **{field.name: getattr(training_set, field.name) for field in fields(TrainingSet)})
         temporary.replace(samples)

@@ -13,6 +13,7 @@ from BreastReconstructionLib.phantom.torso import (
     sample_parameters,
     sample_torso,
 )
+from Testing.conftest import assert_one_sentence, run_cli
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +114,13 @@ def test_clavicles_and_ribs_are_small_and_local(parameters, plain):
         change, _ = moved(parameters, plain, **what)
         assert 0.5 * limit < np.linalg.norm(change, axis=1).max() < limit
         assert (np.linalg.norm(change, axis=1) > 0.2).mean() < 0.45
+
+
+def test_training_stops_while_it_samples(tmp_path):
+    cancel = tmp_path / "cancel"
+    cancel.touch()
+    finished = run_cli(
+        "train", "phantoms", "--subjects", 40, "--work", tmp_path / "work", "-o", tmp_path / "model", "--cancel-file", cancel
+    )
+    assert_one_sentence(finished, 130, "Cancelled")
+    assert not (tmp_path / "model").exists()
