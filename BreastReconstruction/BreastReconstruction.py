@@ -394,6 +394,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
                 "frames": [self.video.show_frames, self.landmarks.open_case],
                 "cameras": [self.cameras.show_cameras],
                 "dense": [self.cameras.show_points],
+                "fit": [self.video.show_frames],  # whether the patient moved
             }.get(stage, [])
             for function in show:
                 qt.QTimer.singleShot(0, function)

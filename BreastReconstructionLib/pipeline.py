@@ -454,6 +454,9 @@ class Reconstruction:
         )
         refined.fit.save(folder / "fit.npz")
         np.savez(folder / "motion.npz", motion=refined.motion, tracks=refined.tracks)
+        # Said before the surface is computed; the metric scale follows with the surface, here the model's mean one serves.
+        largest_mm = _largest_motion(refined.motion) * self.model.mm_per_unit
+        (folder / "motion.json").write_text(json.dumps({"largest_mm": largest_mm, "warning": motion_warning(largest_mm)}))
 
     def aligned_tracks(self):
         """The flow's tracks in the aligned model frame."""
@@ -473,11 +476,8 @@ class Reconstruction:
     @property
     def _largest_motion_model(self) -> float:
         """Largest movement of the chest's front in any frame, model units; the mean position counts as rest."""
-        from .shape_model.track_fit import chest_motion
-
         with np.load(self.case.path("fit", "motion.npz")) as file:
-            chest = chest_motion(file["motion"])
-        return float(np.linalg.norm(chest - chest.mean(axis=0), axis=1).max())
+            return _largest_motion(file["motion"])
 
     def _run_surface(self, folder: Path, progress: Progress) -> None:
         from .surface.mesh_file import write_ply
@@ -628,11 +628,7 @@ class Reconstruction:
         if not fit.converged:
             warnings.append("The fit stopped before it converged; look at the outline on the frames.")
         motion_mm = self._largest_motion_model * mm_per_unit
-        if motion_mm > LARGE_MOTION_MM:
-            warnings.append(
-                f"The patient moved by up to {motion_mm:.0f} mm while being filmed; this is allowed for, but film again with the "
-                "breath held if it matters."
-            )
+        warnings += [warning for warning in [motion_warning(motion_mm)] if warning]
         if fit.prior_distance > 2:
             warnings.append("This body is unusual for the shape model; look at the outline on the frames with care.")
         if "phantom" in str(self.model.card.get("population", "")):
@@ -733,6 +729,24 @@ def _hash_of_path(path: Path) -> str:
     if not path.is_file():
         raise CameraError(f"The camera file {path.name} does not exist; check the path.")
     return hash_of_file(path)
+
+
+def _largest_motion(motion: np.ndarray) -> float:
+    """Largest displacement of the chest's front from its mean place, model units, for (F, MOTIONS) motions."""
+    from .shape_model.track_fit import chest_motion
+
+    chest = chest_motion(motion)
+    return float(np.linalg.norm(chest - chest.mean(axis=0), axis=1).max())
+
+
+def motion_warning(largest_mm: float) -> str:
+    """Return what to say of a patient who moved by so much, '' if it is little."""
+    if largest_mm <= LARGE_MOTION_MM:
+        return ""
+    return (
+        f"The patient moved by up to {largest_mm:.0f} mm while being filmed; this is allowed for, but film again with the breath "
+        "held if it matters."
+    )
 
 
 def _finite(value: float) -> float | None:

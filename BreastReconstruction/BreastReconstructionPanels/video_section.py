@@ -53,7 +53,14 @@ class VideoSection:
             item = qt.QListWidgetItem(icon, Path(name).stem + (" ≈" if name in document["soft"] else ""))
             ui.frameList.addItem(item)
         ui.sharpnessLabel.setPixmap(qt.QPixmap(str(folder / "thumbnails" / "sharpness.png")))
-        ui.videoWarnings.text = " ".join(document["warnings"])
+        ui.videoWarnings.text = " ".join([*document["warnings"], *self._motion_warning()])
+
+    def _motion_warning(self) -> list:
+        """What the fit found of the patient's movement; known before the surface is computed."""
+        folder = self._module.stage_folder("fit")
+        path = None if folder is None else folder / "motion.json"
+        warning = json.loads(path.read_text())["warning"] if path is not None and path.exists() else ""
+        return [warning] if warning else []
 
     def _on_path(self, path: str) -> None:
         if path.startswith("file:"):  # a dropped file

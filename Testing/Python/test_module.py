@@ -139,6 +139,20 @@ def test_changed_setting_marks_what_depends_on_it_and_back(panel, finished):
     wait(lambda: ui.resultState.text == "Done.", 5)
 
 
+def test_patient_who_moved_is_told_with_the_video(panel, finished):
+    from BreastReconstructionLib.pipeline import motion_warning
+
+    path = finished / "fit" / "motion.json"
+    kept = path.read_text()
+    assert json.loads(kept)["warning"] == motion_warning(json.loads(kept)["largest_mm"]) == ""  # the sample stands still
+    path.write_text(json.dumps({"largest_mm": 8.0, "warning": motion_warning(8.0)}))
+    panel.video.show_frames()
+    assert "moved by up to 8 mm" in panel.ui.videoWarnings.text
+    path.write_text(kept)
+    panel.video.show_frames()
+    assert "moved" not in panel.ui.videoWarnings.text
+
+
 def test_outline_is_drawn_on_the_frame(panel, finished):
     import slicer
 
