@@ -138,7 +138,8 @@ def _regions(basis: TorsoBasis, factor: float = 1.0) -> tuple[np.ndarray, np.nda
         across = (mean[:, 0] - nipple[0]) / BREAST_ACROSS
         up = (mean[:, 1] - nipple[1] - BREAST_ABOVE_NIPPLE) / BREAST_UP
         front = mean[:, 2] > nipple[2] - 130.0
-        found.append(np.flatnonzero((across**2 + up**2 < factor**2) & front))
+        own = np.sign(nipple[0]) * mean[:, 0] > 0.0  # the other side stays as it is
+        found.append(np.flatnonzero((across**2 + up**2 < factor**2) & front & own))
     return found[0], found[1]
 
 
