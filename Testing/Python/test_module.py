@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -63,6 +64,12 @@ def finished(panel, sample, tmp_path_factory):
     seconds, name = max(strict.slot_seconds)
     print(f"longest callback while the case ran: {seconds:.2f} s ({name})")
     return case
+
+
+@pytest.fixture
+def own_case(small_case, tmp_path):
+    """A finished small case of this test's own: other tests compare the shared one with what they asked for."""
+    return Path(shutil.copytree(small_case, tmp_path / "small case"))
 
 
 def node_names(case):
@@ -274,20 +281,20 @@ def test_case_whose_video_was_moved_is_still_shown(panel, finished):
     panel.refresh()
 
 
-def test_two_patients_share_a_scene_and_one_is_removed(panel, finished, small_case):
+def test_two_patients_share_a_scene_and_one_is_removed(panel, finished, own_case):
     from BreastReconstructionLib.scene import patient
 
-    panel.ui.casePathEdit.currentPath = str(small_case)
+    panel.ui.casePathEdit.currentPath = str(own_case)
     wait(lambda: panel.result.node() is not None, 20)
-    assert set(patient.cases_in_scene()) >= {finished, small_case}
+    assert set(patient.cases_in_scene()) >= {finished, own_case}
     assert panel.ui.patientComboBox.count == 3
     choose(panel.ui.patientComboBox, str(finished))
     wait(lambda: panel.case == finished, 5)
-    choose(panel.ui.patientComboBox, str(small_case))
+    choose(panel.ui.patientComboBox, str(own_case))
     panel.ui.removePatientButton.click()
-    assert node_names(small_case) == {}
+    assert node_names(own_case) == {}
     assert "case folder is kept" in panel.ui.statusLabel.text
-    assert (small_case / "surface.ply").exists()
+    assert (own_case / "surface.ply").exists()
     assert node_names(finished)
 
 
@@ -356,11 +363,11 @@ def test_cancel_leaves_a_case_that_goes_on(fresh, small_input):
     assert "unchanged" not in panel.ui.statusLabel.text
 
 
-def test_node_deleted_while_running_comes_back(fresh, small_case, small_input):
+def test_node_deleted_while_running_comes_back(fresh, own_case, small_input):
     import slicer
 
     panel = fresh
-    panel.ui.casePathEdit.currentPath = str(small_case)
+    panel.ui.casePathEdit.currentPath = str(own_case)
     wait(lambda: panel.result.node() is not None, 20)
     panel.landmarks.load(small_input[1])
     panel.ui.reconstructButton.click()
@@ -431,10 +438,10 @@ def test_case_folder_that_cannot_be_written(fresh, tmp_path):
     assert "case folder cannot be written" in fresh.ui.statusLabel.text
 
 
-def test_incomplete_landmarks_stop_before_the_surface(fresh, small_case, small_input, tmp_path):
-    fresh.ui.casePathEdit.currentPath = str(small_case)
+def test_incomplete_landmarks_stop_before_the_surface(fresh, own_case, small_input, tmp_path):
+    fresh.ui.casePathEdit.currentPath = str(own_case)
     wait(lambda: fresh.ui.camerasState.text.startswith("16 of 16"), 20)
-    (small_case / "landmarks.csv").unlink(missing_ok=True)
+    (own_case / "landmarks.csv").unlink(missing_ok=True)
     fresh.parameters.landmarksFile = ""  # its last run had one
     fresh.landmarks.open_case()
     fresh.refresh()
@@ -444,11 +451,11 @@ def test_incomplete_landmarks_stop_before_the_surface(fresh, small_case, small_i
     assert "missing: sternal-notch" in fresh.ui.statusLabel.text
 
 
-def test_picks_are_taken_back_and_cleared_and_survive_a_deleted_volume(fresh, small_case):
+def test_picks_are_taken_back_and_cleared_and_survive_a_deleted_volume(fresh, own_case):
     import slicer
 
     panel = fresh
-    panel.ui.casePathEdit.currentPath = str(small_case)
+    panel.ui.casePathEdit.currentPath = str(own_case)
     wait(lambda: panel.ui.camerasState.text.startswith("16 of 16"), 20)
     panel.ui.placeButton.checked = True
     panel.ui.clearFrameButton.click()
@@ -457,16 +464,16 @@ def test_picks_are_taken_back_and_cleared_and_survive_a_deleted_volume(fresh, sm
     assert "left-nipple" in panel.ui.nextLandmarkLabel.text
     panel.ui.redoButton.click()
     assert "navel" in panel.ui.nextLandmarkLabel.text
-    slicer.mrmlScene.RemoveNode(node_names(small_case)["frame"])
+    slicer.mrmlScene.RemoveNode(node_names(own_case)["frame"])
     panel.ui.nextFrameButton.click()
-    assert "frame" in node_names(small_case)
+    assert "frame" in node_names(own_case)
     panel.ui.previousFrameButton.click()
     assert "navel" in panel.ui.nextLandmarkLabel.text
     panel.ui.clearFrameButton.click()
     assert "sternal-notch" in panel.ui.nextLandmarkLabel.text
     panel.exit()
     assert not panel.ui.placeButton.checked
-    (small_case / "landmarks.csv").unlink()
+    (own_case / "landmarks.csv").unlink()
 
 
 def test_python_slicer_missing_or_broken(fresh, monkeypatch):
