@@ -27,7 +27,7 @@ if importlib.util.find_spec("BreastReconstructionLib") is None:  # from source, 
 
 from BreastReconstructionPanels.cameras_section import CamerasSection
 from BreastReconstructionPanels.choices import fill, select, show_path
-from BreastReconstructionPanels.explore_section import ExploreSection
+from BreastReconstructionPanels.explore_section import EXPLORED, ExploreSection
 from BreastReconstructionPanels.landmarks_section import LandmarksSection
 from BreastReconstructionPanels.process import DONE, LibraryProcess
 from BreastReconstructionPanels.result_section import ResultSection
@@ -176,7 +176,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         VTKObservationMixin.__init__(self)
         self._gui_tag = self._node_observed = None
         self._states = dict.fromkeys(STAGES, "not done")
-        self._refreshing = False
+        self._refreshing = self._refresh_waits = False
 
     def setup(self) -> None:
         """Build the panel."""
@@ -248,10 +248,6 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         folder = self.case / stage
         return folder if finished and folder.is_dir() else None
 
-    def world_to_patient(self):
-        """Return the similarity from world to patient space, or None while there is no surface."""
-        return self.result.world_to_patient()
-
     def say(self, sentence: str) -> None:
         """Show one sentence to the user."""
         self.ui.statusLabel.text = sentence
@@ -271,7 +267,8 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._refreshing = True
         try:
             try:
-                self._states = self.logic.states(self.parameters, self.landmarks.file())
+                landmarks = None if self.landmarks.missing() else self.landmarks.file()
+                self._states = self.logic.states(self.parameters, landmarks)
             except BreastReconstructionError as error:
                 self.say(str(error))
             show_path(self.ui.casePathEdit, self.parameters.casePath)
@@ -360,13 +357,11 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.progressBar.value = 0
         self.ui.detailsText.clear()
         self.say(_("Running …"))
-        landmarks = self.landmarks.file() if STAGES.index(until) >= STAGES.index("landmarks") or self._given_in_video() else None
+        needed = STAGES.index(until) >= STAGES.index("landmarks")
+        # Complete ones also decide which frames are chosen.
+        landmarks = self.landmarks.file() if needed or not self.landmarks.missing() else None
         self._run.start(self.logic.arguments(parameters, landmarks, until))
         self.refresh()
-
-    def _given_in_video(self) -> bool:
-        """True if landmarks are there that the choice of frames must respect."""
-        return not self.landmarks.missing()
 
     def _on_event(self, event) -> None:
         if event["event"] != "progress":
@@ -431,7 +426,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def _on_parameters(self, caller, event) -> None:
         # One refresh for many changes in a row.
-        if not getattr(self, "_refresh_waits", False):
+        if not self._refresh_waits:
             self._refresh_waits = True
             qt.QTimer.singleShot(0, self._refresh_once)
 
@@ -456,7 +451,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self.choose_case(path)
 
     def _refresh_patients(self) -> None:
-        cases = patient.cases_in_scene()
+        cases = [case for case in patient.cases_in_scene() if case != EXPLORED]
         fill(self.ui.patientComboBox, [("", _("(new)"))] + [(str(case), case.name) for case in cases])
         select(self.ui.patientComboBox, self.parameters.casePath if self.case in cases else "")
         self.ui.removePatientButton.enabled = self.case in cases

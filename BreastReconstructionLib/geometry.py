@@ -214,3 +214,52 @@ def sample_picture(picture: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     maps = padded.reshape(-1, columns, 2)
     sampled = cv2.remap(picture, maps[..., 0], maps[..., 1], cv2.INTER_LINEAR)
     return sampled.reshape(-1, *picture.shape[2:])[: len(pixels)]
+
+
+def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
+    """Return the closed loops of edges that only one of the (F, 3) faces has, each (K,) vertices along the faces' orientation.
+
+    The longest comes first; an empty list means a closed mesh. Where loops touch in a vertex they are parted there.
+    """
+    half_edges = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    _, first, counts = np.unique(np.sort(half_edges, axis=1), axis=0, return_index=True, return_counts=True)
+    following: dict[int, list[int]] = {}
+    for start, stop in half_edges[first[counts == 1]].tolist():
+        following.setdefault(start, []).append(stop)
+    loops = []
+    while following:
+        path, place = [next(iter(following))], {}
+        place[path[0]] = 0
+        while path:
+            stops = following.get(path[-1])
+            if not stops:  # an edge that leads nowhere: faces of mixed orientation
+                following.pop(path.pop(), None)
+                continue
+            vertex = stops.pop()
+            if not stops:
+                del following[path[-1]]
+            if vertex in place:
+                start = place[vertex]
+                loops.append(np.array(path[start:]))
+                for passed in path[start + 1 :]:
+                    del place[passed]
+                del path[start + 1 :]
+                if not following.get(vertex):
+                    break
+            else:
+                place[vertex] = len(path)
+                path.append(vertex)
+    return sorted(loops, key=len, reverse=True)
+
+
+def sample_surface(
+    vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator, weight: np.ndarray | float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (count, 3) points on a mesh, even by area times a face's weight, and their (count, 3) unit normals."""
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(normals, axis=1)
+    share = area * weight
+    face = rng.choice(len(share), count, p=share / share.sum())
+    points = np.einsum("nk,nkc->nc", rng.dirichlet([1.0, 1.0, 1.0], count), corners[face])
+    return points, normals[face] / area[face, None]

@@ -257,7 +257,7 @@ class Reconstruction:
         if stage == "landmarks":
             return {"landmarks": hash_of_file(s.landmarks) if s.landmarks else None}
         if stage == "align":
-            return {"model": hash_of_file(s.shape_model) if s.shape_model else _default_model_name()}
+            return {"model": hash_of_file(s.shape_model or default_model_path())}
         if stage == "fit":
             return {"regularisation": s.regularisation, "first_order": s.first_order_fit}
         if stage == "surface":
@@ -628,7 +628,8 @@ class Reconstruction:
         if not fit.converged:
             warnings.append("The fit stopped before it converged; look at the outline on the frames.")
         motion_mm = self._largest_motion_model * mm_per_unit
-        warnings += [warning for warning in [motion_warning(motion_mm)] if warning]
+        if moved := motion_warning(motion_mm):
+            warnings.append(moved)
         if fit.prior_distance > 2:
             warnings.append("This body is unusual for the shape model; look at the outline on the frames with care.")
         if "phantom" in str(self.model.card.get("population", "")):
@@ -717,10 +718,6 @@ _DEPENDS = {
     "surface": ("fit",),
     "report": ("surface",),
 }
-
-
-def _default_model_name() -> str:
-    return hash_of_file(default_model_path())
 
 
 def _hash_of_path(path: Path) -> str:

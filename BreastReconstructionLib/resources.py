@@ -7,6 +7,8 @@ from pathlib import Path
 from .errors import BreastReconstructionError
 
 DEFAULT_MODEL = "phantom-local-576"
+# One global function, trained on the same torsos; what `evaluate` compares with.
+COMPARISON_MODEL = "phantom-global-256"
 _PACKAGE = Path(__file__).resolve().parent
 
 

@@ -30,11 +30,12 @@ class CamerasSection:
             ],
         )
         bind(ui.backendComboBox, lambda: module.parameters, "backend", module.refresh)
-        for edit, name in (
-            (ui.cameraPathEdit, "cameraPath"),
-            (ui.vggsfmPythonEdit, "vggsfmPython"),
-            (ui.vggsfmFolderEdit, "vggsfmFolder"),
-        ):
+        self._paths = {
+            "cameraPath": ui.cameraPathEdit,
+            "vggsfmPython": ui.vggsfmPythonEdit,
+            "vggsfmFolder": ui.vggsfmFolderEdit,
+        }
+        for name, edit in self._paths.items():
             edit.connect("currentPathChanged(QString)", self._setter(name))
         ui.cameraPathEdit.filters = ui.vggsfmPythonEdit.filters = ctk.ctkPathLineEdit.Files
         ui.vggsfmFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
@@ -51,11 +52,7 @@ class CamerasSection:
         """Show the parameters and the state."""
         ui, parameters = self._ui, self._module.parameters
         select(ui.backendComboBox, parameters.backend)
-        for edit, name in (
-            (ui.cameraPathEdit, "cameraPath"),
-            (ui.vggsfmPythonEdit, "vggsfmPython"),
-            (ui.vggsfmFolderEdit, "vggsfmFolder"),
-        ):
+        for name, edit in self._paths.items():
             show_path(edit, getattr(parameters, name))
         ui.cameraPathEdit.enabled = parameters.backend == "import"
         ui.vggsfmPythonEdit.enabled = ui.vggsfmFolderEdit.enabled = parameters.backend == "vggsfm"
@@ -79,10 +76,14 @@ class CamerasSection:
         lines = [_("Placed: {names}.").format(names=", ".join(name[:-4] for name in cameras))]
         lines += self.reconstruction.warnings
         self._ui.camerasText.text = " ".join(lines)
-        upright = self._module.world_to_patient() or world_upright(list(cameras.values()))
-        nodes.show_cameras(self._module.case, nodes.moved_cameras(cameras, upright))
+        upright = self._upright()
+        nodes.show_cameras(self._module.case, {name: camera.moved(upright) for name, camera in cameras.items()})
         if self._module.stage_folder("dense") is None:
             nodes.show_cloud(self._module.case, upright.apply(self.reconstruction.points_world), self.reconstruction.colors)
+
+    def _upright(self):
+        """The similarity from world to patient space, or to an upright frame of about life-size while there is no surface."""
+        return self._module.result.world_to_patient() or world_upright(list(self.reconstruction.cameras.values()))
 
     def show_points(self) -> None:
         """Show the dense points instead of the sparse ones."""
@@ -92,6 +93,6 @@ class CamerasSection:
             return
         cloud = DenseCloud.load(folder / "dense.npz")
         self.points_world = cloud.points_world.astype(float)
-        upright = self._module.world_to_patient() or world_upright(list(self.reconstruction.cameras.values()))
+        upright = self._upright()
         step = max(1, len(cloud.points_world) // SHOWN_POINTS)
         nodes.show_cloud(self._module.case, upright.apply(self.points_world[::step]), cloud.colors[::step])

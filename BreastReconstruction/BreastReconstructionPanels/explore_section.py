@@ -26,7 +26,7 @@ class ExploreSection:
         self._module, self._ui = module, module.ui
         self._process = LibraryProcess(self._on_event, self._on_end)
         self._folder = None
-        self._waiting = self._asked = None
+        self._waiting = self._asked = self._changed = None
         self.refresh_seconds = []  # from a slider's step to the shape in the scene
         self._ui.exploreButton.connect("toggled(bool)", self._on_toggled)
         self._ui.meanShapeButton.clicked.connect(self._to_mean)
@@ -68,7 +68,7 @@ class ExploreSection:
 
     def _ask(self) -> None:
         if self._process.running and self._waiting is not None:
-            self._asked, self._waiting = (self._waiting, getattr(self, "_changed", None)), None
+            self._asked, self._waiting = (self._waiting, self._changed), None
             self._process.send(json.dumps(self._asked[0]))
 
     def _on_event(self, event) -> None:

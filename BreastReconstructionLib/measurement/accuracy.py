@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..errors import CaseError
-from ..geometry import Camera, fit_similarity, vertex_normals
+from ..geometry import Camera, fit_similarity, sample_surface, vertex_normals
 from ..landmarks.files import read_landmarks
 from ..landmarks.names import LANDMARK_NAMES
 from ..surface.appearance import visible_vertices
@@ -117,12 +117,7 @@ def _scored_vertices(truth: Truth, video_frames: tuple[int, ...]) -> np.ndarray:
 def _sample(truth: Truth, scored: np.ndarray) -> np.ndarray:
     """Points spread evenly by area over the scored faces; always the same ones."""
     faces = truth.faces[scored[truth.faces].all(axis=1)]
-    corners = truth.vertices_ras[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    rng = np.random.default_rng(0)
-    chosen = rng.choice(len(faces), SAMPLES, p=area / area.sum())
-    weights = rng.dirichlet([1.0, 1.0, 1.0], SAMPLES)
-    return np.einsum("nk,nkc->nc", weights, corners[chosen])
+    return sample_surface(truth.vertices_ras, faces, SAMPLES, np.random.default_rng(0))[0]
 
 
 def _backward(surface: TriangleMesh, truth: Truth, scored: np.ndarray, transform) -> np.ndarray:

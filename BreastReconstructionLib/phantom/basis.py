@@ -17,7 +17,7 @@ from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
 from ..errors import DependencyError
-from ..geometry import fit_similarity
+from ..geometry import boundary_loops, fit_similarity
 from ..resources import resource_path
 
 # Vertices of MakeHuman's base mesh that are landmarks. It has no vertex at the coracoids that the official model's
@@ -175,7 +175,7 @@ def build_torso_basis() -> TorsoBasis:
     skin_model = subdivision @ mean_model[used]
     torso, skin_faces = _cut(skin_model, body_faces, _crop_fields(skin_model, subdivision @ arm_weight))
     torso_model = torso @ skin_model
-    boundary = _boundary_loop(skin_faces, torso_model)
+    boundary = _outline(skin_faces, torso_model)
     torso_fields = np.stack(_crop_fields(torso_model, torso @ (subdivision @ arm_weight)))
     closure, on_back, closing_faces = _closure(torso_model, boundary, torso_fields)
 
@@ -323,21 +323,14 @@ def _clip_once(operator: sparse.csr_matrix, faces: np.ndarray, values: np.ndarra
     return sparse.vstack([operator, on_edges @ operator]).tocsr(), faces[distinct]
 
 
-def _boundary_loop(faces: np.ndarray, points: np.ndarray) -> np.ndarray:
-    half_edges = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    undirected = np.sort(half_edges, axis=1)
-    _, first, counts = np.unique(undirected, axis=0, return_index=True, return_counts=True)
-    following = dict(map(tuple, half_edges[first[counts == 1]]))
-    start = next(iter(following))
-    loop = [start]
-    while (vertex := following[loop[-1]]) != start:
-        loop.append(vertex)
-    if len(loop) != len(following):
-        raise ValueError(f"the crop has several boundary loops ({len(loop)} of {len(following)} edges in the first)")
-    loop = np.array(loop)
-    if _signed_area(points[loop, :2]) < 0:
+def _outline(faces: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The one loop around the crop, counter-clockwise seen from the front."""
+    loops = boundary_loops(faces)
+    if len(loops) != 1:
+        raise ValueError(f"the crop has {len(loops)} boundary loops instead of one")
+    if _signed_area(points[loops[0], :2]) < 0:
         raise ValueError("the skin's faces point inwards")
-    return loop
+    return loops[0]
 
 
 def _closure(torso_model: np.ndarray, boundary: np.ndarray, cut_fields: np.ndarray):

@@ -13,12 +13,15 @@ import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.linalg import splu
 
-from .basis import TorsoBasis
+from ..geometry import boundary_loops
+from .basis import TorsoBasis, load_torso_basis
 
 # Of the breast on the mean body: centre above the nipple, half axes across and up, mm.
 BREAST_ABOVE_NIPPLE, BREAST_ACROSS, BREAST_UP = 12.0, 72.0, 82.0
 # How far around a removed breast the skin is smoothed, and by how many rounds of averaging.
 FLAT_REACH, FLAT_ROUNDS = 1.3, 60
+# Abduction of the mean body's arms, and how far an arm that hangs straight down (times sqrt(2)) is pushed off the trunk.
+MEAN_ARMS_DEGREES, HANGING_ARM_OUTWARD_MM = 45.0, 40.0
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Deformation:
         left, right: the breasts.
         fold_mm, fold_length_mm: height and distance of fat folds about the waist.
         shoulders_forward_degrees: of both shoulders about the sternum's axis.
-        arms_degrees: abduction of the arms beyond the 45 degrees of the mean body.
+        arms_degrees: abduction of the arms beyond MEAN_ARMS_DEGREES, -45 (hanging) to 45 (level).
         twist_degrees: rotation of the shoulders against the hips.
         clavicle_mm: height of the clavicles' ridges.
         rib_mm: height of the lower ribs.
@@ -92,11 +95,18 @@ def sample_deformation(rng: np.random.Generator, weight: float) -> Deformation:
         fold_mm=rng.uniform(2.0, 7.0) if weight > 0.6 and rng.random() < 0.4 else 0.0,
         fold_length_mm=rng.uniform(65.0, 110.0),
         shoulders_forward_degrees=float(np.clip(rng.normal(0.0, 5.0), -8.0, 14.0)),
-        arms_degrees=float(np.clip(rng.normal(0.0, 9.0), -15.0, 40.0)),
+        arms_degrees=_sample_arms(rng),
         twist_degrees=float(np.clip(rng.normal(0.0, 2.5), -7.0, 7.0)),
         clavicle_mm=rng.uniform(1.0, 5.0) if rng.random() < 0.5 * (1.4 - weight) else 0.0,
         rib_mm=rng.uniform(0.5, 2.0) if weight < 0.5 and rng.random() < 0.4 else 0.0,
     )
+
+
+def _sample_arms(rng: np.random.Generator) -> float:
+    """Seven of ten hold the arms about as the mean body does, the others anywhere from hanging to level."""
+    if rng.random() < 0.7:
+        return float(np.clip(rng.normal(0.0, 9.0), -25.0, 25.0))
+    return float(rng.uniform(-MEAN_ARMS_DEGREES, 90.0 - MEAN_ARMS_DEGREES))
 
 
 def deform(body_mm: np.ndarray, landmarks_mm: np.ndarray, what: Deformation, basis: TorsoBasis) -> np.ndarray:
@@ -125,22 +135,26 @@ def deform(body_mm: np.ndarray, landmarks_mm: np.ndarray, what: Deformation, bas
 
 def breast_region(basis: TorsoBasis, left: bool) -> np.ndarray:
     """Return the indices of one breast's vertices in the skin of the upper body: an ellipse on the mean body's front."""
-    return _regions(basis)[0 if left else 1]
+    return _region(basis, left)
 
 
-@lru_cache(maxsize=2)
-def _regions(basis: TorsoBasis, factor: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices within the ellipses of both breasts, enlarged by a factor."""
+@lru_cache(maxsize=1)
+def _ellipses(basis: TorsoBasis) -> np.ndarray:
+    """(2, S) squared distance from each breast's centre on the mean body, 1 at the edge; infinite behind and across."""
     mean = basis.subdivision @ basis.template_mm.astype(float)
-    marks = (basis.torso @ mean)[basis.landmarks]
-    found = []
-    for nipple in marks[2:4]:
+    squares = []
+    for nipple in (basis.torso @ mean)[basis.landmarks[2:4]]:
         across = (mean[:, 0] - nipple[0]) / BREAST_ACROSS
         up = (mean[:, 1] - nipple[1] - BREAST_ABOVE_NIPPLE) / BREAST_UP
         front = mean[:, 2] > nipple[2] - 130.0
         own = np.sign(nipple[0]) * mean[:, 0] > 0.0  # the other side stays as it is
-        found.append(np.flatnonzero((across**2 + up**2 < factor**2) & front & own))
-    return found[0], found[1]
+        squares.append(np.where(front & own, across**2 + up**2, np.inf))
+    return np.stack(squares)
+
+
+def _region(basis: TorsoBasis, left: bool, factor: float = 1.0) -> np.ndarray:
+    """Vertices within a breast's ellipse, enlarged by a factor."""
+    return np.flatnonzero(_ellipses(basis)[0 if left else 1] < factor**2)
 
 
 @lru_cache(maxsize=1)
@@ -161,7 +175,7 @@ def _chest_wall_solver(basis: TorsoBasis, left: bool):
     Harmonic, not biharmonic: a membrane does not carry on the slope with which a breast begins at the region's edge.
     """
     mean, count = _neighbour_mean(basis), basis.subdivision.shape[0]
-    inside = _regions(basis)[0 if left else 1]
+    inside = _region(basis, left)
     outside = np.setdiff1d(np.arange(count), inside)
     rows = (mean - sparse.identity(count)).tocsr()[inside]
     averaging = mean[inside][:, inside]
@@ -174,11 +188,34 @@ def chest_wall(body_mm: np.ndarray, left: bool, basis: TorsoBasis) -> tuple[np.n
     return inside, solver.solve(-(coupling @ body_mm[outside]))
 
 
+def breast_truth(body_ras: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each breast's exact volume (ml) between skin and `chest_wall`, and its boundary, a closed (K, 3) loop in mm.
+
+    A breast is what `breast_region` says: an ellipse on the mean body, carried to this one by the topology.
+
+    Args:
+        body_ras: (S, 3) skin of the upper body, mm.
+    """
+    basis, result = load_torso_basis(), {}
+    for side, left in (("left", True), ("right", False)):
+        inside, wall = chest_wall(body_ras, left, basis)
+        faces = basis.body_faces[np.isin(basis.body_faces, inside).any(axis=1)]
+        behind = body_ras.copy()
+        behind[inside] = wall
+        # Skin and wall share the loop around them, so the difference of their integrals is the volume between them.
+        volume = [
+            np.einsum("fi,fi->", a, np.cross(b, c)) / 6.0 for a, b, c in (x[faces].transpose(1, 0, 2) for x in (body_ras, behind))
+        ]
+        result[f"{side}_breast_volume_ml"] = np.array((volume[0] - volume[1]) / 1000.0)
+        result[f"{side}_breast_boundary_ras"] = body_ras[boundary_loops(faces)[0]]
+    return result
+
+
 def _deform_breast(body: np.ndarray, nipple: np.ndarray, breast: Breast, left: bool, basis: TorsoBasis) -> np.ndarray:
     inside, wall = chest_wall(body, left, basis)
     result, skin = body.copy(), body[inside]
     height = np.clip(((skin - wall) * np.array([0.0, 0.0, 1.0])).sum(axis=1), 0.0, None)
-    middle = _middle(inside, basis, left)
+    middle = _smooth(1.0 - _ellipses(basis)[0 if left else 1, inside], 0.0, 0.6)  # 1 in the middle, 0 at the edge
     share = middle * height / max(height.max(), 1e-6)  # 0 at the edge of the breast, 1 at its summit
     from_nipple = skin - nipple
     if breast.implant_mm:
@@ -192,7 +229,7 @@ def _deform_breast(body: np.ndarray, nipple: np.ndarray, breast: Breast, left: b
         skin = skin + _diffused(breast.ptosis_mm * sunk[:, None] * np.array([0.0, -1.0, -0.15]), basis, left)
     if breast.flattened:
         result[inside] = skin + breast.flattened * (wall - skin)
-        around, smoothing = _regions(basis, FLAT_REACH)[0 if left else 1], _neighbour_mean(basis)
+        around, smoothing = _region(basis, left, FLAT_REACH), _neighbour_mean(basis)
         for _ in range(round(FLAT_ROUNDS * breast.flattened)):  # no edge where the breast was
             result[around] = smoothing[around] @ result
         skin = result[inside]
@@ -212,15 +249,6 @@ def _diffused(displacement: np.ndarray, basis: TorsoBasis, left: bool, rounds: i
     for _ in range(rounds):
         displacement = averaging @ displacement
     return displacement * largest / max(np.linalg.norm(displacement, axis=1).max(), 1e-9)
-
-
-def _middle(inside: np.ndarray, basis: TorsoBasis, left: bool) -> np.ndarray:
-    """(N,) 1 in a breast's middle, falling smoothly to 0 at its edge."""
-    mean = basis.subdivision @ basis.template_mm.astype(float)
-    nipple = (basis.torso @ mean)[basis.landmarks[2 if left else 3]]
-    across = (mean[inside, 0] - nipple[0]) / BREAST_ACROSS
-    up = (mean[inside, 1] - nipple[1] - BREAST_ABOVE_NIPPLE) / BREAST_UP
-    return _smooth(1.0 - across**2 - up**2, 0.0, 0.6)
 
 
 def _outward(body: np.ndarray) -> np.ndarray:
@@ -267,9 +295,12 @@ def _pose(body: np.ndarray, landmarks: np.ndarray, what: Deformation) -> np.ndar
     for coracoid, sign in ((landmarks[4], 1.0), (landmarks[5], -1.0)):
         joint = coracoid + np.array([sign * 12.0, -12.0, -45.0])
         outside = sign * (body[:, 0] - joint[0]) + 0.25 * (body[:, 1] - joint[1])
-        weight = _smooth(outside, -15.0, 65.0)
+        weight = _smooth(outside, -40.0, 90.0)
+        angle = np.radians(what.arms_degrees)
         # The patient's left is +x: raising an arm turns left arms one way and right arms the other.
-        result += weight[:, None] * (_turn(body - joint, 2, sign * np.radians(what.arms_degrees)) - (body - joint))
+        moved = _turn(body - joint, 2, sign * angle) - (body - joint)
+        moved[:, 0] += sign * HANGING_ARM_OUTWARD_MM * max(0.0, -np.sin(angle))
+        result += weight[:, None] * moved
     for sign in (1.0, -1.0):
         hinge = notch + np.array([sign * 25.0, 0.0, -50.0])
         weight = _smooth(sign * body[:, 0], 25.0, 170.0) * _smooth(body[:, 1], navel[1] + 120.0, notch[1] - 40.0)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import DependencyError
+from ..geometry import sample_surface
+
+# Shares of points on the surface, close to it and around it, and their distances (model units; 0.008 is 2.3 mm).
+NEAR_SHARES, NEAR_SIGMAS = (0.2, 0.5, 0.3), (0.0, 0.008, 0.04)
+ANYWHERE_SHARE = 0.15
 
 
 def signed_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -27,3 +32,14 @@ def signed_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray)
         np.ascontiguousarray(faces, np.int64),
         kind,
     )[0]
+
+
+def sample_distances(
+    vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator, weight: np.ndarray | float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (count, 3) points about a closed mesh in the cube, most of them close to it, and their exact distances (count,)."""
+    points, _ = sample_surface(vertices, faces, count, rng, weight)
+    points = points + rng.choice(NEAR_SIGMAS, count, p=NEAR_SHARES)[:, None] * rng.normal(size=(count, 3))
+    anywhere = rng.random(count) < ANYWHERE_SHARE
+    points[anywhere] = rng.uniform(-1, 1, (anywhere.sum(), 3))
+    return points, signed_distance(points, vertices, faces)

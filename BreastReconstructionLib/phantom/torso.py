@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..geometry import MODEL_AXES_TO_RAS, Similarity, fit_similarity
+from ..geometry import MODEL_AXES_TO_RAS, Similarity, fit_similarity, sample_surface
 from ..shape_model.anchors import OFFICIAL_MEAN_ANCHORS_MODEL
 from .basis import TorsoBasis, load_torso_basis
 from .deformation import Deformation, deform, sample_deformation
@@ -146,6 +146,11 @@ def sample_clinic_torso(seed: int) -> tuple[Torso, TorsoParameters, Deformation]
         torso = make_torso(parameters, deformation=deformation)
         if is_proper_solid(torso):
             return torso, parameters, deformation
+
+
+def skin_points(torso: Torso, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return (count, 3) exact points on a torso's skin in model space, even by area, and their (count, 3) normals."""
+    return sample_surface(torso.to_model.apply(torso.vertices_ras), torso.faces[: torso.skin_face_count], count, rng)
 
 
 def _coefficients(values: dict[str, float], labels: np.ndarray) -> np.ndarray:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
-from vtk.util.numpy_support import numpy_to_vtk, numpy_to_vtkIdTypeArray, vtk_to_numpy
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from ..geometry import Camera, Similarity
+from ..geometry import Camera
 from ..landmarks.names import LANDMARK_NAMES
-from ..measurement.polydata import triangles
+from ..measurement.polydata import cells, triangles, with_points
 from ..surface.mesh_file import TriangleMesh
 from .patient import make_node
 
@@ -84,15 +84,8 @@ def colour_surface(node, colouring: str) -> None:
 
 def show_cloud(case: Path, points_ras: np.ndarray, colors: np.ndarray):
     """Return the model node of a coloured point cloud, (N, 3) mm RAS and (N, 3) uint8 RGB."""
-    polydata = vtk.vtkPolyData()
-    points = vtk.vtkPoints()
-    points.SetData(_array("", np.ascontiguousarray(points_ras, np.float32)))
-    polydata.SetPoints(points)
-    index = np.arange(len(points_ras), dtype=np.int64)
-    cells = vtk.vtkCellArray()
-    offsets = numpy_to_vtkIdTypeArray(np.arange(len(points_ras) + 1, dtype=np.int64), deep=True)
-    cells.SetData(offsets, numpy_to_vtkIdTypeArray(index, deep=True))
-    polydata.SetVerts(cells)
+    polydata = with_points(points_ras.astype(np.float32))
+    polydata.SetVerts(cells(np.arange(len(points_ras))[:, None]))
     polydata.GetPointData().AddArray(_array("RGB", np.ascontiguousarray(colors, np.uint8)))
     node = make_node(case, CLOUD, "vtkMRMLModelNode", "points")
     node.SetAndObservePolyData(polydata)
@@ -111,15 +104,8 @@ def show_cameras(case: Path, cameras: dict[str, Camera], size_mm: float = 40.0):
         points += [camera.center_world, *(camera.center_world + size_mm * camera.rays_world(corners))]
         lines += [(first, first + k) for k in range(1, 5)]
         lines += [(first + 1 + k, first + 1 + (k + 1) % 4) for k in range(4)]
-    polydata = vtk.vtkPolyData()
-    vtk_points = vtk.vtkPoints()
-    vtk_points.SetData(_array("", np.array(points, np.float32)))
-    polydata.SetPoints(vtk_points)
-    cells = vtk.vtkCellArray()
-    offsets = np.arange(0, 2 * len(lines) + 1, 2, dtype=np.int64)
-    connectivity = np.array(lines, np.int64).ravel()
-    cells.SetData(numpy_to_vtkIdTypeArray(offsets, deep=True), numpy_to_vtkIdTypeArray(connectivity, deep=True))
-    polydata.SetLines(cells)
+    polydata = with_points(np.array(points, np.float32).reshape(-1, 3))
+    polydata.SetLines(cells(np.array(lines, np.int64).reshape(-1, 2)))
     node = make_node(case, CAMERAS, "vtkMRMLModelNode", "cameras")
     node.SetAndObservePolyData(polydata)
     node.GetDisplayNode().SetColor(0.2, 0.5, 1.0)
@@ -229,11 +215,6 @@ def stop_placing() -> None:
     """Let clicks in views do what they did before."""
     interaction = slicer.app.applicationLogic().GetInteractionNode()
     interaction.SetCurrentInteractionMode(interaction.ViewTransform)
-
-
-def moved_cameras(cameras: dict[str, Camera], to_new: Similarity) -> dict[str, Camera]:
-    """Return the cameras in another frame."""
-    return {name: camera.moved(to_new) for name, camera in cameras.items()}
 
 
 def _flat_markers(node, color: tuple[float, float, float]) -> None:

@@ -38,10 +38,9 @@ def make_node(case: Path, role: str, class_name: str, name: str):
 
 def folder_item(case: Path) -> int:
     """Return the subject hierarchy item of a case's folder; it is made if there is none."""
-    hierarchy = _hierarchy()
-    for item in _folder_items():
-        if hierarchy.GetItemAttribute(item, CASE) == str(case):
-            return item
+    hierarchy, item = _hierarchy(), _find_folder(case)
+    if item is not None:
+        return item
     item = hierarchy.CreateFolderItem(hierarchy.GetSceneItemID(), case.name)
     hierarchy.SetItemAttribute(item, CASE, str(case))
     return item
@@ -56,11 +55,8 @@ def write_provenance(case: Path, values: dict[str, str]) -> None:
 
 def read_provenance(case: Path, key: str) -> str:
     """Return a value kept by `write_provenance`, '' if there is none."""
-    hierarchy = _hierarchy()
-    for item in _folder_items():
-        if hierarchy.GetItemAttribute(item, CASE) == str(case):
-            return hierarchy.GetItemAttribute(item, f"BreastReconstruction.{key}")
-    return ""
+    item = _find_folder(case)
+    return "" if item is None else _hierarchy().GetItemAttribute(item, f"BreastReconstruction.{key}")
 
 
 def cases_in_scene() -> list[Path]:
@@ -71,15 +67,13 @@ def cases_in_scene() -> list[Path]:
 
 def remove_case(case: Path) -> None:
     """Take a case's nodes and folder out of the scene, so that Undo brings them back; its files stay."""
-    if case not in cases_in_scene():
+    folder = _find_folder(case)
+    if folder is None:
         return
     slicer.mrmlScene.SaveStateForUndo()
     for node in _nodes(case):
         slicer.mrmlScene.RemoveNode(node)
-    hierarchy = _hierarchy()
-    for item in _folder_items():
-        if hierarchy.GetItemAttribute(item, CASE) == str(case):
-            hierarchy.RemoveItem(item)
+    _hierarchy().RemoveItem(folder)
 
 
 def show_only(case: Path) -> None:
@@ -102,6 +96,12 @@ def _folder_items() -> list[int]:
     hierarchy.GetItemChildren(hierarchy.GetSceneItemID(), items, False)
     every = [items.GetId(i) for i in range(items.GetNumberOfIds())]
     return [item for item in every if hierarchy.HasItemAttribute(item, CASE)]
+
+
+def _find_folder(case: Path) -> int | None:
+    """Subject hierarchy item of a case's folder, or None."""
+    hierarchy = _hierarchy()
+    return next((item for item in _folder_items() if hierarchy.GetItemAttribute(item, CASE) == str(case)), None)
 
 
 def _nodes(case: Path) -> list:

@@ -29,36 +29,38 @@ def fastest_device() -> str:
 
 @dataclass(frozen=True)
 class _Member:
-    """One member with the code folded in: five layers, weights as (inputs, outputs)."""
+    """One member with the code folded in: its layers, weights as (inputs, outputs), the last one (inputs,)."""
 
     weight: tuple[torch.Tensor, ...]
     bias: tuple[torch.Tensor, ...]
+    skip_layer: int
 
     def distance(self, points: torch.Tensor) -> torch.Tensor:
         """Return the (N,) signed distances at (N, 3) points."""
-        w, b = self.weight, self.bias
-        x = functional.softplus(torch.addmm(b[0], points, w[0]), SOFTPLUS_BETA)
-        x = functional.softplus(torch.addmm(b[1], x, w[1]), SOFTPLUS_BETA)
-        x = functional.softplus(torch.addmm(b[2], torch.cat([x, points], dim=1), w[2]), SOFTPLUS_BETA)
-        x = functional.softplus(torch.addmm(b[3], x, w[3]), SOFTPLUS_BETA)
-        return torch.addmv(b[4], x, w[4])
+        return self._forward(points, None)
 
     def derivatives(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return (N,) distances and their derivatives by points (N, 3) and by the biases of layers 0 and 2, (N, H) each."""
-        w, b = self.weight, self.bias
-        before0 = torch.addmm(b[0], points, w[0])
-        before1 = torch.addmm(b[1], functional.softplus(before0, SOFTPLUS_BETA), w[1])
-        after1 = functional.softplus(before1, SOFTPLUS_BETA)
-        before2 = torch.addmm(b[2], torch.cat([after1, points], dim=1), w[2])
-        before3 = torch.addmm(b[3], functional.softplus(before2, SOFTPLUS_BETA), w[3])
-        value = torch.addmv(b[4], functional.softplus(before3, SOFTPLUS_BETA), w[4])
+        """Return (N,) distances and their derivatives by points (N, 3) and by the two folded biases, (N, H) each."""
+        before: list[torch.Tensor] = []
+        value = self._forward(points, before)
         # Backward: the derivative of softplus is the logistic function.
-        by3 = torch.sigmoid(SOFTPLUS_BETA * before3) * w[4]
-        by2 = (by3 @ w[3].T) * torch.sigmoid(SOFTPLUS_BETA * before2)
-        into2 = by2 @ w[2].T
-        by1 = into2[:, :-3] * torch.sigmoid(SOFTPLUS_BETA * before1)
-        by0 = (by1 @ w[1].T) * torch.sigmoid(SOFTPLUS_BETA * before0)
-        return value, by0 @ w[0].T + into2[:, -3:], by0, by2
+        by = torch.sigmoid(SOFTPLUS_BETA * before[-1]) * self.weight[-1]
+        for i in range(len(before) - 1, 0, -1):
+            into = by @ self.weight[i].T
+            if i == self.skip_layer:
+                by_skip, by_point, into = by, into[:, -3:], into[:, :-3]
+            by = into * torch.sigmoid(SOFTPLUS_BETA * before[i - 1])
+        return value, by @ self.weight[0].T + by_point, by, by_skip
+
+    def _forward(self, points: torch.Tensor, before: list[torch.Tensor] | None) -> torch.Tensor:
+        """Distances; what enters each softplus is appended to `before` if asked for."""
+        x = points
+        for i in range(len(self.weight) - 1):
+            x = torch.addmm(self.bias[i], torch.cat([x, points], dim=1) if i == self.skip_layer else x, self.weight[i])
+            if before is not None:
+                before.append(x)
+            x = functional.softplus(x, SOFTPLUS_BETA)
+        return torch.addmv(self.bias[-1], x, self.weight[-1])
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,14 @@ class Shape:
     def of(cls, model: ShapeModel, code: torch.Tensor) -> Shape:
         """Fold a code."""
         network, code = model.network, code.to(model.latent_mean.device)
-        layers, inputs = network.ensembled_deep_sdf, network.size.member_input
+        size, members = network.size, []
         with torch.no_grad():
             folded = network.fold(code[None])
-            lin = [getattr(layers, f"lin{i}") for i in range(5)]
-            members = []
-            for m in range(network.size.members):
-                skip = torch.cat([lin[2].weight[m][:, :-inputs], lin[2].weight[m][:, -inputs:][:, :3]], dim=1) / math.sqrt(2.0)
-                weight = (lin[0].weight[m][:, :3], lin[1].weight[m], skip, lin[3].weight[m])
-                bias = (folded.bias0[0, m], lin[1].bias[m], folded.bias2[0, m], lin[3].bias[m], lin[4].bias[m])
-                transposed = tuple(value.T.contiguous() for value in weight)
-                members.append(_Member((*transposed, lin[4].weight[m][0]), bias))
+            for m in range(size.members):
+                weight, bias = (list(part) for part in zip(*network.ensembled_deep_sdf.member(m, size)))
+                bias[0], bias[size.skip_layer] = folded.bias_first[0, m], folded.bias_skip[0, m]
+                transposed = [value.T.contiguous() for value in weight[:-1]]
+                members.append(_Member((*transposed, weight[-1][0]), tuple(bias), size.skip_layer))
         return cls(model, code, folded.anchors[0], tuple(members))
 
     @property
@@ -117,7 +116,7 @@ class Derivatives:
 
 @dataclass(frozen=True)
 class _Blend:
-    """Blend weights of N points and what their derivatives need."""
+    """Blend weights of N points, and what their derivatives by the anchors of the local members need."""
 
     weights: torch.Tensor
     total: torch.Tensor
@@ -127,10 +126,10 @@ class _Blend:
     @classmethod
     def at(cls, shape: Shape, points: torch.Tensor) -> _Blend:
         size = shape.model.network.size
-        offset = points[:, None] - shape.anchors
+        offset = points[:, None] - shape.anchors[: size.local_members]
         distance = offset.norm(dim=2)
         gaussian = torch.exp(-((distance + 1e-5) ** 2) / size.blend_sigma**2)
-        constant = torch.full_like(gaussian[:, :1], math.exp(-size.global_blend / size.blend_sigma**2))
+        constant = torch.full_like(points[:, :1], math.exp(-size.global_blend / size.blend_sigma**2))
         unnormalised = torch.cat([gaussian, constant], dim=1)
         total = unnormalised.sum(dim=1, keepdim=True) + 1e-6
         slope = gaussian * 2 * (distance + 1e-5) / size.blend_sigma**2 / distance.clamp_min(1e-9)
@@ -141,7 +140,7 @@ class _Blend:
         return torch.nonzero(self.weights[:, member] > negligible)[:, 0]
 
     def by_anchor(self, members: torch.Tensor, result: torch.Tensor, negligible: float) -> torch.Tensor:
-        """(N, A, 3) derivative of the blend of (N, M) member distances by the anchors, through the weights alone."""
+        """(N, L, 3) derivative of the blend of (N, M) member distances by the L local anchors, through the weights alone."""
         difference = torch.where(self.weights > negligible, members - result[:, None], torch.zeros_like(members))
         return (difference[:, :-1] / self.total * self.slope)[..., None] * self.offset
 
@@ -159,8 +158,9 @@ def signed_distances(shape: Shape, points_model: np.ndarray, negligible: float =
     with torch.no_grad():
         for part, points in _chunks(shape, points_model):
             size = shape.model.network.size
-            squared = torch.cdist(points, shape.anchors, compute_mode="donot_use_mm_for_euclid_dist").add_(1e-5).square_()
-            weights = torch.cat([squared, torch.full_like(squared[:, :1], size.global_blend)], dim=1)
+            local = shape.anchors[: size.local_members]
+            squared = torch.cdist(points, local, compute_mode="donot_use_mm_for_euclid_dist").add_(1e-5).square_()
+            weights = torch.cat([squared, torch.full_like(points[:, :1], size.global_blend)], dim=1)
             weights = weights.mul_(-1 / size.blend_sigma**2).exp_()
             weights /= weights.sum(dim=1, keepdim=True) + 1e-6
             values = torch.zeros(len(points), device=points.device)
@@ -222,6 +222,7 @@ def derivatives(shape: Shape, points: torch.Tensor) -> Derivatives:
 def _derivatives(shape: Shape, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Distances (N,) and derivatives by points (N, 3), latent code (N, latent) and anchors (N, A, 3)."""
     size, layers = shape.model.network.size, shape.model.network.ensembled_deep_sdf
+    into_first, into_skip = layers.lin0.weight, getattr(layers, f"lin{size.skip_layer}").weight
     blend = _Blend.at(shape, points)
     members = torch.zeros_like(blend.weights)
     by_point = torch.zeros_like(points)
@@ -231,20 +232,21 @@ def _derivatives(shape: Shape, points: torch.Tensor) -> tuple[torch.Tensor, torc
         chosen = blend.chosen(m, NEGLIGIBLE_WEIGHT)
         if len(chosen) == 0:
             continue
-        value, grad_x, grad0, grad2 = member.derivatives(points[chosen])
+        value, grad_x, grad_first, grad_skip = member.derivatives(points[chosen])
         weight = blend.weights[chosen, m, None]
         members[chosen, m] = value
         by_point.index_add_(0, chosen, weight * grad_x)
-        into_bias = torch.cat([layers.lin0.weight[m][:, 3:], layers.lin2.weight[m][:, 3 - size.member_input :] / math.sqrt(2.0)])
-        latent = torch.cat([weight * grad0, weight * grad2], dim=1) @ into_bias
+        into_bias = torch.cat([into_first[m][:, 3:], into_skip[m][:, 3 - size.member_input :] / math.sqrt(2.0)])
+        latent = torch.cat([weight * grad_first, weight * grad_skip], dim=1) @ into_bias
         by_latent[:, : size.global_latent].index_add_(0, chosen, latent[:, : size.global_latent])
         start = size.global_latent + m * size.local_latent
         by_latent[chosen, start : start + size.local_latent] = latent[:, size.global_latent :]
-        if m < size.anchors:
+        if m < size.local_members:
             by_anchor[chosen, m] = -weight * grad_x
     result = (blend.weights * members).sum(dim=1)
     through_blend = blend.by_anchor(members, result, NEGLIGIBLE_WEIGHT)
-    return result, by_point - through_blend.sum(dim=1), by_latent, by_anchor + through_blend
+    by_anchor[:, : size.local_members] += through_blend
+    return result, by_point - through_blend.sum(dim=1), by_latent, by_anchor
 
 
 def anchor_jacobian(shape: Shape) -> torch.Tensor:

@@ -20,14 +20,16 @@ from ..geometry import Similarity, vertex_normals
 from ..landmarks.names import NIPPLES
 from ..measurement.distance import closest_on_mesh
 from ..phantom.basis import load_torso_basis
-from ..phantom.torso import Torso
-from ..surface.extraction import cells_for, extract_zero_level, project_to_zero_level
-from .evaluation import Shape, distances_and_gradients, signed_distances
+from ..phantom.torso import Torso, sample_torso, skin_points
+from ..resources import resource_path
+from .evaluation import Shape, distances_and_gradients
 from .fit import IDENTITY, FitSettings, fit_shape
 from .model_file import ShapeModel
-from .training import FIRST_EVALUATION_SEED, FIRST_TRAINING_SEED, population_torso
+from .phantom_training import FIRST_EVALUATION_SEED, FIRST_TRAINING_SEED, population_torso
+from .sampling import mesh_of_code, random_codes
 
-PROTOCOLS = ("frontal", "points_5000", "noisy_1000")
+PROTOCOLS = ("frontal", "points_5000", "noisy_1000", "video")
+SAMPLED_POINTS = {"frontal": 20_000, "points_5000": 5000, "noisy_1000": 1000}
 CUT_MARGIN_MM = 10.0
 SCORED_POINTS = 4000
 MESH_MM = 3.0
@@ -54,11 +56,10 @@ def by_model(model: ShapeModel) -> Method:
 
     def reconstruct(points_model: np.ndarray, landmarks_model: np.ndarray) -> Reconstructed:
         fit = fit_shape(points_model, landmarks_model, model)
-        shape = Shape.of(model, torch.from_numpy(fit.code))
-        level = extract_zero_level(lambda points: signed_distances(shape, points), cells_for(MESH_MM / model.mm_per_unit))
-        vertices, _ = project_to_zero_level(level, lambda points: distances_and_gradients(shape, points))
         back = fit.refinement.inverse()
-        return Reconstructed(back.apply(vertices), level.faces, back.apply(fit.anchors_model))
+        detail = MESH_MM / model.mm_per_unit * back.scale
+        shape = mesh_of_code(model, torch.from_numpy(fit.code), detail, back)
+        return Reconstructed(shape.mesh.vertices_ras, shape.mesh.faces, shape.landmarks_ras)
 
     return reconstruct
 
@@ -182,8 +183,8 @@ def cloud_of(torso: Torso, protocol: str, seed: int) -> np.ndarray:
     a coordinate and 20 % lie anywhere within 60 mm of the torso's box.
     """
     rng = np.random.default_rng([9, seed, PROTOCOLS.index(protocol)])
-    count = {"frontal": 20_000, "points_5000": 5000, "noisy_1000": 1000}[protocol]
-    points, _ = _on_skin(torso, count, rng)
+    count = SAMPLED_POINTS[protocol]
+    points, _ = skin_points(torso, count, rng)
     if protocol == "noisy_1000":
         mm = torso.to_model.scale
         points = points + rng.normal(0.0, 2.0 * mm, points.shape)
@@ -192,22 +193,12 @@ def cloud_of(torso: Torso, protocol: str, seed: int) -> np.ndarray:
     return points
 
 
-def _on_skin(torso: Torso, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 3) exact points on the skin in model space, even by area, and their (N, 3) normals."""
-    corners = torso.to_model.apply(torso.vertices_ras)[torso.faces[: torso.skin_face_count]]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    area = np.linalg.norm(normals, axis=1)
-    face = rng.choice(len(area), count, p=area / area.sum())
-    points = np.einsum("nk,nkc->nc", rng.dirichlet([1.0, 1.0, 1.0], count), corners[face])
-    return points, normals[face] / area[face, None]
-
-
 def score_mesh(result: Reconstructed, torso: Torso) -> dict[str, float]:
     """Return the errors of one reconstruction, mm: both directions, landmarks, agreement of normals, F-scores."""
     mm = 1.0 / torso.to_model.scale
     skin = torso.to_model.apply(torso.vertices_ras)
     cut = cKDTree(skin[torso.skin_vertex_count :])  # the closing vertices begin at the cut
-    points, normals = _on_skin(torso, SCORED_POINTS, np.random.default_rng(0))
+    points, normals = skin_points(torso, SCORED_POINTS, np.random.default_rng(0))
     inner = cut.query(points)[0] * mm > CUT_MARGIN_MM
     points, normals = points[inner], normals[inner]
     to_result, closest = closest_on_mesh(points, result.vertices, result.faces)
@@ -236,23 +227,58 @@ def score_mesh(result: Reconstructed, torso: Torso) -> dict[str, float]:
     return {key: float(value) for key, value in values.items()}
 
 
+@dataclass(frozen=True)
+class Trial:
+    """One cloud to reconstruct, in the aligned model frame of its torso.
+
+    Attributes:
+        torso: the truth.
+        points_model: (N, 3).
+        landmarks_model: (6, 3).
+    """
+
+    torso: Torso
+    points_model: np.ndarray
+    landmarks_model: np.ndarray
+
+
+def sampled_trials(protocol: str, subjects: int, population: str) -> list[Trial]:
+    """Return the trials of a protocol whose clouds are drawn from the skins of the evaluation's seeds, with exact landmarks."""
+    trials = []
+    for i in range(subjects):
+        torso = population_torso(FIRST_EVALUATION_SEED + i, population)
+        trials.append(Trial(torso, cloud_of(torso, protocol, i), torso.to_model.apply(torso.landmarks_ras)))
+    return trials
+
+
+def video_trials(path: Path | None = None) -> list[Trial]:
+    """Return the clouds that this program made of phantom videos, with picked landmarks; `Testing/video_clouds.py` wrote them.
+
+    Each was laid on its torso by the similarity of closest points, so only shape is compared, for every method alike.
+    """
+    with np.load(path or resource_path("Phantom", "video_clouds.npz")) as file:
+        return [
+            Trial(sample_torso(int(seed))[0], file[f"points{seed}"].astype(float), file[f"landmarks{seed}"])
+            for seed in file["seeds"]
+        ]
+
+
 def evaluate_methods(
     methods: dict[str, Method], subjects: int, population: str, report=lambda fraction, words: None
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return method -> protocol -> means over subjects, each with its 95 % interval as `<name>_interval`."""
-    torsos = [population_torso(FIRST_EVALUATION_SEED + i, population) for i in range(subjects)]
+    trials = {p: video_trials()[:subjects] if p == "video" else sampled_trials(p, subjects, population) for p in PROTOCOLS}
     table: dict[str, dict[str, dict[str, float]]] = {}
-    total, done = len(methods) * len(PROTOCOLS) * subjects, 0
+    total, done = len(methods) * sum(map(len, trials.values())), 0
     for name, method in methods.items():
         table[name] = {}
-        for protocol in PROTOCOLS:
+        for protocol, clouds in trials.items():
             rows = []
-            for i, torso in enumerate(torsos):
-                landmarks = torso.to_model.apply(torso.landmarks_ras)
-                rows.append(score_mesh(method(cloud_of(torso, protocol, i), landmarks), torso))
+            for trial in clouds:
+                rows.append(score_mesh(method(trial.points_model, trial.landmarks_model), trial.torso))
                 done += 1
-                report(done / total, f"{name}, {protocol}: {i + 1} of {subjects}")
-            table[name][protocol] = _means(rows)
+                report(done / total, f"{name}, {protocol}: {len(rows)} of {len(clouds)}")
+            table[name][protocol] = {"subjects": len(rows), **_means(rows)}
     return table
 
 
@@ -270,8 +296,6 @@ def specificity(model: ShapeModel, training_skins: np.ndarray, samples: int = 20
 
     The nearest is sought over all torsos by every twentieth vertex, then measured exactly to that torso's vertices.
     """
-    from .sampling import random_codes
-
     found = []
     for code in random_codes(model, samples, seed):
         shape = Shape.of(model, code)

@@ -1,7 +1,8 @@
 """The blend of local signed distance functions anchored at the landmarks (Weiherer et al. 2025, arXiv 2510.13540).
 
-Parameter names and shapes are those of the official checkpoint. The latent code and the anchors enter the first and
-the third layer linearly, so both are folded into biases once per shape: a point then costs 3 instead of 195 inputs.
+Parameter names and shapes are those of the official checkpoint. The latent code and the anchors enter two layers
+linearly, so both are folded into biases once per shape: a point then costs 3 instead of 195 inputs. One global function
+(DeepSDF, Park et al. 2019) is the blend's special case without local members.
 """
 
 from __future__ import annotations
@@ -18,12 +19,25 @@ SOFTPLUS_BETA = 100.0
 
 @dataclass(frozen=True)
 class NetworkSize:
-    """Dimensions of the network; the defaults are the official model's (latent code of 576)."""
+    """Dimensions of the network; the defaults are the official model's (latent code of 576).
+
+    Attributes:
+        anchors: landmarks that the code places.
+        local_members: how many of them carry a local function: all (a blend), or none (one global function).
+        global_latent, local_latent: lengths of the parts of the code.
+        hidden, hidden_layers: width and number of each member's hidden layers.
+        skip_layer: the layer that sees the whole input again.
+        anchor_hidden: width of the network that places the anchors.
+        blend_sigma, global_blend: of the blend's weights, see `ShapeNetwork.blend_weights`.
+    """
 
     anchors: int = 6
+    local_members: int = 6
     global_latent: int = 128
     local_latent: int = 64
     hidden: int = 200
+    hidden_layers: int = 4
+    skip_layer: int = 2
     anchor_hidden: int = 256
     blend_sigma: float = 0.25
     global_blend: float = 0.2
@@ -31,7 +45,7 @@ class NetworkSize:
     @property
     def members(self) -> int:
         """Local functions plus the global one."""
-        return self.anchors + 1
+        return self.local_members + 1
 
     @property
     def latent(self) -> int:
@@ -46,6 +60,15 @@ class NetworkSize:
     def as_dict(self) -> dict:
         """Return plain numbers, for the model card."""
         return asdict(self)
+
+
+# The two models that are compared: liRBSM's blend, and iRBSM's one function with its DeepSDF in half the width.
+VARIANTS = {
+    "local": NetworkSize(),
+    "global": NetworkSize(
+        local_members=0, global_latent=256, local_latent=0, hidden=512, hidden_layers=8, skip_layer=4, anchor_hidden=256
+    ),
+}
 
 
 class EnsembledLinear(nn.Module):
@@ -63,32 +86,37 @@ class EnsembledDeepSDF(nn.Module):
 
     def __init__(self, size: NetworkSize):
         super().__init__()
-        bottleneck = size.hidden - size.member_input
-        if bottleneck < 1:
+        before_skip = size.hidden - size.member_input
+        if before_skip < 1:
             raise ValueError(f"a width of {size.hidden} leaves no room for the skip of {size.member_input} inputs")
-        widths = [
-            (size.member_input, size.hidden),
-            (size.hidden, bottleneck),
-            (size.hidden, size.hidden),
-            (size.hidden, size.hidden),
-            (size.hidden, 1),
-        ]
-        for i, (inputs, outputs) in enumerate(widths):
+        for i in range(size.hidden_layers + 1):
+            inputs = size.member_input if i == 0 else size.hidden
+            outputs = 1 if i == size.hidden_layers else before_skip if i + 1 == size.skip_layer else size.hidden
             setattr(self, f"lin{i}", EnsembledLinear(size.members, inputs, outputs))
+        self.layers = tuple(f"lin{i}" for i in range(size.hidden_layers + 1))
+
+    def member(self, index: int, size: NetworkSize) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return one member's (weight, bias) a layer, without the columns that `ShapeNetwork.fold` puts into biases."""
+        layers = [(getattr(self, name).weight[index], getattr(self, name).bias[index]) for name in self.layers]
+        layers[0] = (layers[0][0][:, :3], layers[0][1])
+        weight, bias = layers[size.skip_layer]
+        own, skipped = weight[:, : -size.member_input], weight[:, -size.member_input :][:, :3]
+        layers[size.skip_layer] = (torch.cat([own, skipped], dim=1) / math.sqrt(2.0), bias)
+        return layers
 
 
 @dataclass(frozen=True)
 class FoldedShape:
-    """A batch of B shapes with codes and anchors folded into biases; M members, H hidden.
+    """A batch of B shapes with codes and anchors folded into biases; A anchors, M members, H hidden.
 
     Attributes:
-        anchors: (B, M - 1, 3) model units.
-        bias0, bias2: (B, M, H).
+        anchors: (B, A, 3) model units.
+        bias_first, bias_skip: (B, M, H) biases of the first layer and of the one that sees the input again.
     """
 
     anchors: torch.Tensor
-    bias0: torch.Tensor
-    bias2: torch.Tensor
+    bias_first: torch.Tensor
+    bias_skip: torch.Tensor
 
 
 class ShapeNetwork(nn.Module):
@@ -113,45 +141,49 @@ class ShapeNetwork(nn.Module):
         return offsets.reshape(len(codes), self.size.anchors, 3) + self.mean_anchors
 
     def fold(self, codes: torch.Tensor) -> FoldedShape:
-        """Fold (B, latent) codes and their anchors into the biases of layers 0 and 2."""
+        """Fold (B, latent) codes and their anchors into the biases of the two layers that see them."""
         size, layers = self.size, self.ensembled_deep_sdf
+        skip_layer = getattr(layers, f"lin{size.skip_layer}")
         anchors = self.anchors(codes)
         origin = torch.zeros_like(anchors[:, :1])
-        origins = torch.cat([anchors, origin], dim=1)
+        origins = torch.cat([anchors[:, : size.local_members], origin], dim=1)
         shared = codes[:, None, : size.global_latent].expand(-1, size.members, -1)
         local = codes[:, size.global_latent :].reshape(len(codes), size.members, size.local_latent)
         constant = torch.cat([-origins, shared, local], dim=2)
-        skip = layers.lin2.weight[:, :, -size.member_input :] / math.sqrt(2.0)
-        bias0 = torch.einsum("bmi,mhi->bmh", constant, layers.lin0.weight) + layers.lin0.bias
-        bias2 = torch.einsum("bmi,mhi->bmh", constant, skip) + layers.lin2.bias
-        return FoldedShape(anchors, bias0, bias2)
+        skip = skip_layer.weight[:, :, -size.member_input :] / math.sqrt(2.0)
+        bias_first = torch.einsum("bmi,mhi->bmh", constant, layers.lin0.weight) + layers.lin0.bias
+        bias_skip = torch.einsum("bmi,mhi->bmh", constant, skip) + skip_layer.bias
+        return FoldedShape(anchors, bias_first, bias_skip)
 
     def blend_weights(self, points: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
         """Return the (B, N, M) blend weights at (B, N, 3) points: Gaussians at the anchors, a constant for the global member."""
         size = self.size
-        distance = (points[:, :, None] - anchors[:, None]).norm(dim=3) + 1e-5
+        distance = (points[:, :, None] - anchors[:, None, : size.local_members]).norm(dim=3) + 1e-5
         local = torch.exp(-(distance**2) / size.blend_sigma**2)
-        constant = torch.full_like(local[:, :, :1], math.exp(-size.global_blend / size.blend_sigma**2))
+        constant = torch.full_like(points[:, :, :1], math.exp(-size.global_blend / size.blend_sigma**2))
         weights = torch.cat([local, constant], dim=2)
         return weights / (weights.sum(dim=2, keepdim=True) + 1e-6)
 
-    def member_distance(self, member: int, points: torch.Tensor, bias0: torch.Tensor, bias2: torch.Tensor) -> torch.Tensor:
+    def member_distance(
+        self, member: int, points: torch.Tensor, bias_first: torch.Tensor, bias_skip: torch.Tensor
+    ) -> torch.Tensor:
         """Return the (N,) signed distances that one member predicts at (N, 3) points.
 
         Args:
             member: which one; the last is global.
             points: (N, 3) model units.
-            bias0, bias2: (N, H) or (H,) folded biases of the point's shape.
+            bias_first, bias_skip: (N, H) or (H,) folded biases of the point's shape.
         """
-        inputs, root2 = self.size.member_input, math.sqrt(2.0)
-        weight = [getattr(self.ensembled_deep_sdf, f"lin{i}").weight[member] for i in range(5)]
-        bias = [getattr(self.ensembled_deep_sdf, f"lin{i}").bias[member] for i in range(5)]
-        x = functional.softplus(points @ weight[0][:, :3].T + bias0, SOFTPLUS_BETA)
-        x = functional.softplus(functional.linear(x, weight[1], bias[1]), SOFTPLUS_BETA)
-        skip = torch.cat([weight[2][:, :-inputs], weight[2][:, -inputs:][:, :3]], dim=1) / root2
-        x = functional.softplus(torch.cat([x, points], dim=1) @ skip.T + bias2, SOFTPLUS_BETA)
-        x = functional.softplus(functional.linear(x, weight[3], bias[3]), SOFTPLUS_BETA)
-        return functional.linear(x, weight[4], bias[4])[:, 0]
+        folded = {0: bias_first, self.size.skip_layer: bias_skip}
+        layers = self.ensembled_deep_sdf.member(member, self.size)
+        x = points
+        for i, (weight, bias) in enumerate(layers):
+            if i == self.size.skip_layer:
+                x = torch.cat([x, points], dim=1)
+            x = x @ weight.T + folded[i] if i in folded else functional.linear(x, weight, bias)
+            if i < self.size.hidden_layers:
+                x = functional.softplus(x, SOFTPLUS_BETA)
+        return x[:, 0]
 
     def distances(self, points: torch.Tensor, shape: FoldedShape, negligible: float = 0.0) -> torch.Tensor:
         """Return the (B, N) signed distances at (B, N, 3) points.
@@ -168,14 +200,15 @@ class ShapeNetwork(nn.Module):
         result = torch.zeros_like(flat[:, 0])
         for member in range(self.size.members):
             chosen = torch.nonzero(weights[:, member] > negligible)[:, 0]
-            bias0, bias2 = shape.bias0[:, member], shape.bias2[:, member]
+            first, skip = shape.bias_first[:, member], shape.bias_skip[:, member]
             if batch == 1:
-                bias0, bias2 = bias0[0], bias2[0]
+                first, skip = first[0], skip[0]
             else:
                 of_shape = chosen // count
-                bias0, bias2 = bias0[of_shape], bias2[of_shape]
-            distance = self.member_distance(member, flat[chosen], bias0, bias2)
-            result = result.index_add(0, chosen, weights[chosen, member] * distance)
+                # index_select: its backward pass adds rows, that of indexing sorts them first.
+                first, skip = first.index_select(0, of_shape), skip.index_select(0, of_shape)
+            distance = self.member_distance(member, flat.index_select(0, chosen), first, skip)
+            result = result.index_add(0, chosen, weights[:, member].index_select(0, chosen) * distance)
         return result.view(batch, count)
 
     def forward(self, points: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,6 +18,8 @@ from ..progress import Progress
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 SHORTEST_SECONDS = 4.0
 SAMPLES_PER_WINDOW = 20
+# Longer side of the small pictures that the panel shows.
+THUMBNAIL_PX = 144
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ def select_frames(source: Path, folder: Path, count: int, strategy: str, require
         raise VideoError("The picture hardly changes; walk around the patient with the phone, the patient stands still.")
     originals = [path.name for path in image_files(source)] if source.is_dir() else []
     frames = _finish(folder, best, np.array(all_sharpness), np.array(thumbnails), info, originals)
-    _write_thumbnails(frames, np.array(all_sharpness))
+    _write_strip(frames, np.array(all_sharpness))
     return frames
 
 
@@ -246,9 +248,11 @@ def _finish(
         part = folder / window_name(window)
         if indices and indices[-1] == index:
             part.unlink()
+            thumbnail_of(part).unlink()
             continue
         name = f"{len(names):03d}.png"
         os.replace(part, folder / name)
+        os.replace(thumbnail_of(part), thumbnail_of(folder / name))
         names.append(name)
         indices.append(index)
     # The published rule: the 75th percentile, lowered three times by 0.7. What misses even that is called soft.
@@ -274,17 +278,15 @@ def _finish(
     )
 
 
-def _write_thumbnails(frames: Frames, all_sharpness: np.ndarray) -> None:
-    """Write what the panel shows: small pictures of the frames, and a strip of the video's sharpness with the frames marked."""
+def thumbnail_of(picture: Path) -> Path:
+    """Path of the small picture that the panel shows of a frame."""
+    return picture.parent / "thumbnails" / f"{picture.stem}.jpg"
+
+
+def _write_strip(frames: Frames, all_sharpness: np.ndarray) -> None:
+    """Write a strip of the video's sharpness with the frames marked, for the panel."""
     import cv2
 
-    folder = frames.folder / "thumbnails"
-    folder.mkdir()
-    for name in frames.names:
-        picture = frames.read(name)
-        factor = 144 / max(picture.shape[:2])
-        small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(folder / Path(name).with_suffix(".jpg").name), small)
     width, height = 420, 60
     strip = np.full((height, width, 3), 255, np.uint8)
     column = (np.arange(len(all_sharpness)) + 0.5) / len(all_sharpness) * width
@@ -293,7 +295,7 @@ def _write_thumbnails(frames: Frames, all_sharpness: np.ndarray) -> None:
     for name, frame in zip(frames.names, frames.video_frames, strict=True):
         color = (40, 40, 220) if name in frames.soft else (60, 140, 40)
         cv2.circle(strip, (int(column[frame]), int(row[frame])), 3, color, -1, cv2.LINE_AA)
-    write_png(folder / "sharpness.png", strip)
+    write_png(frames.folder / "thumbnails" / "sharpness.png", strip)
 
 
 def _with_required(windows: list[np.ndarray], required: list[int]) -> list[np.ndarray]:
@@ -316,10 +318,11 @@ def image_files(folder: Path) -> list[Path]:
 
 
 class _Writer:
-    """Holds the best picture of each window and writes it once the window is past, beside the decoding."""
+    """Holds the best picture of each window and writes it, large and small, once the window is past, beside the decoding."""
 
     def __init__(self, folder: Path):
         self._folder = folder
+        (folder / "thumbnails").mkdir()
         self._held: dict[int, np.ndarray] = {}
         self._pool = ThreadPoolExecutor(1)
         self._written: list[Future] = []
@@ -328,7 +331,7 @@ class _Writer:
         self._held[window] = picture
 
     def write(self, window: int) -> None:
-        self._written.append(self._pool.submit(write_png, self._folder / window_name(window), self._held.pop(window)))
+        self._written.append(self._pool.submit(_write_frame, self._folder / window_name(window), self._held.pop(window)))
 
     def __enter__(self) -> _Writer:
         return self
@@ -341,6 +344,15 @@ class _Writer:
         if kind is None:
             for done in self._written:
                 done.result()  # a full disk is said here
+
+
+def _write_frame(path: Path, picture: np.ndarray) -> None:
+    import cv2
+
+    write_png(path, picture)
+    factor = THUMBNAIL_PX / max(picture.shape[:2])
+    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(thumbnail_of(path)), small)
 
 
 def window_name(window: int) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from BreastReconstructionLib.geometry import Similarity
-from BreastReconstructionLib.phantom.torso import sample_torso
+from BreastReconstructionLib.phantom.torso import sample_torso, skin_points
 from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients
 from BreastReconstructionLib.shape_model.model_file import ShapeModel
 
@@ -29,19 +29,11 @@ class PhantomCloud:
         """Sample the skin of a phantom; an outlier lies up to some cm off."""
         torso, _ = sample_torso(seed)
         rng = np.random.default_rng(seed)
-        vertices = torso.to_model.apply(torso.vertices_ras)
-        corners = vertices[torso.faces[: torso.skin_face_count]]
-        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-
-        def surface(number: int) -> np.ndarray:
-            weights = rng.dirichlet([1, 1, 1], number)
-            return np.einsum("nk,nkc->nc", weights, corners[rng.choice(len(area), number, p=area / area.sum())])
-
-        points = surface(count) + rng.normal(0, noise_mm * torso.to_model.scale, (count, 3))
+        points = skin_points(torso, count, rng)[0] + rng.normal(0, noise_mm * torso.to_model.scale, (count, 3))
         wrong = rng.random(count) < outliers
         points[wrong] += rng.normal(0, 0.05, (wrong.sum(), 3))
         landmarks = torso.to_model.apply(torso.landmarks_ras)
-        return cls(points, landmarks, surface(5000), 1 / torso.to_model.scale)
+        return cls(points, landmarks, skin_points(torso, 5000, rng)[0], 1 / torso.to_model.scale)
 
     def error_mm(self, model: ShapeModel, code: torch.Tensor, refinement: Similarity | None = None) -> float:
         """Mean distance of the exact skin to the fitted surface."""

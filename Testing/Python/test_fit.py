@@ -4,7 +4,7 @@ import torch
 
 from BreastReconstructionLib.errors import FitError
 from BreastReconstructionLib.geometry import Similarity
-from BreastReconstructionLib.phantom.torso import sample_torso
+from BreastReconstructionLib.phantom.torso import sample_torso, skin_points
 from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients
 from BreastReconstructionLib.shape_model.fit import ShapeFit, fit_first_order, fit_shape, surface_uncertainty
 from BreastReconstructionLib.shape_model.model_file import load_model
@@ -17,18 +17,10 @@ def cloud(seed, count, noise_mm=0.0, outliers=0.0):
     """Points on the skin of a phantom, its landmarks, and exact skin points, all in model space; and mm per unit."""
     torso, _ = sample_torso(seed)
     rng = np.random.default_rng(seed)
-    vertices = torso.to_model.apply(torso.vertices_ras)
-    corners = vertices[torso.faces[: torso.skin_face_count]]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-
-    def surface(number):
-        weights = rng.dirichlet([1, 1, 1], number)
-        return np.einsum("nk,nkc->nc", weights, corners[rng.choice(len(area), number, p=area / area.sum())])
-
-    points = surface(count) + rng.normal(0, noise_mm * torso.to_model.scale, (count, 3))
+    points = skin_points(torso, count, rng)[0] + rng.normal(0, noise_mm * torso.to_model.scale, (count, 3))
     wrong = rng.random(count) < outliers
     points[wrong] += rng.normal(0, 0.05, (wrong.sum(), 3))
-    return points, torso.to_model.apply(torso.landmarks_ras), surface(4000), 1 / torso.to_model.scale
+    return points, torso.to_model.apply(torso.landmarks_ras), skin_points(torso, 4000, rng)[0], 1 / torso.to_model.scale
 
 
 def error_mm(fit, model, exact, mm_per_unit):

@@ -5,15 +5,18 @@ import json
 import numpy as np
 import pytest
 
+from BreastReconstructionLib.measurement.distance import closest_on_mesh
 from BreastReconstructionLib.phantom.torso import sample_torso
 from BreastReconstructionLib.shape_model.held_out import (
     PROTOCOLS,
+    SAMPLED_POINTS,
     PrincipalComponents,
     Reconstructed,
     by_model,
     cloud_of,
     compactness,
     score_mesh,
+    video_trials,
 )
 from BreastReconstructionLib.shape_model.model_file import load_model
 from Testing.conftest import run_cli
@@ -53,15 +56,26 @@ def test_a_known_offset_is_measured_in_mm(torso, exact):
 
 def test_clouds_are_what_their_names_say(torso):
     mm = torso.to_model.scale
-    sizes = {protocol: len(cloud_of(torso, protocol, 0)) for protocol in PROTOCOLS}
+    sizes = {protocol: len(cloud_of(torso, protocol, 0)) for protocol in SAMPLED_POINTS}
     assert sizes == {"frontal": 20_000, "points_5000": 5000, "noisy_1000": 1000}
     noisy = cloud_of(torso, "noisy_1000", 0)
     assert not np.array_equal(noisy, cloud_of(torso, "noisy_1000", 1))
-    from BreastReconstructionLib.measurement.distance import closest_on_mesh
-
     skin = torso.to_model.apply(torso.vertices_ras)
     distance = closest_on_mesh(noisy[200:], skin, torso.faces)[0] / mm
     assert 1.0 < distance.mean() < 2.0  # |N(0, 2)| along the normal
+
+
+def test_video_clouds_lie_on_their_torsos():
+    """Made by the pipeline from phantom videos: within the dense cloud's known error of the true skin."""
+    trials = video_trials()
+    assert len(trials) >= 5
+    for trial in trials:
+        skin = trial.torso.to_model.apply(trial.torso.vertices_ras)
+        mm = trial.torso.to_model.scale
+        distance = closest_on_mesh(trial.points_model[::40], skin, trial.torso.faces)[0] / mm
+        assert np.median(distance) < 2.5
+        exact = trial.torso.to_model.apply(trial.torso.landmarks_ras)
+        assert np.linalg.norm(trial.landmarks_model - exact, axis=1).max() / mm < 15
 
 
 def test_model_beats_its_own_mean_on_all_clouds(torso):
@@ -92,9 +106,11 @@ def test_evaluate_command_writes_its_table(tmp_path):
     )
     assert finished.returncode == 0, finished.stderr
     values = json.loads(table.read_text())
-    assert {"local", "pca"} <= set(values)
-    for protocol in PROTOCOLS:
-        assert values["local"][protocol]["mean_mm"] > 0
-        assert values["local"][protocol]["mean_mm_interval"] >= 0
+    assert {"local", "global", "pca"} <= set(values)
+    for method in ("local", "global", "pca"):
+        for protocol in PROTOCOLS:
+            assert 0 < values[method][protocol]["mean_mm"] < 20
+            assert values[method][protocol]["mean_mm_interval"] >= 0
     assert values["local"]["specificity_mm"] > 0
+    assert values["local"]["frontal"]["mean_mm"] < values["pca"]["frontal"]["mean_mm"]  # of twelve torsos
     assert "never trained on" in finished.stdout

@@ -41,8 +41,7 @@ def parameterNodeWrapper(cls):
     """Class decorator: annotated members become properties kept in the parameter node."""
     hints = typing.get_type_hints(cls, include_extras=True)
     for name, hint in hints.items():
-        kind, *annotations = typing.get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-        annotations = getattr(hint, "__metadata__", ())
+        kind, annotations = _parts(hint)
         if kind not in _PARSE:
             raise TypeError(f"Unable to create serializer for {cls} member {name}")
         setattr(cls, name, _property(name, kind, getattr(cls, name, kind()), annotations))
@@ -53,6 +52,11 @@ def parameterNodeWrapper(cls):
     for method in ("StartModify", "EndModify", "AddObserver", "RemoveObserver", "Modified"):
         setattr(cls, method, _forward(method))
     return cls
+
+
+def _parts(hint) -> tuple[type, tuple]:
+    """The type of a hint, and what `Annotated` adds to it."""
+    return (typing.get_args(hint)[0], hint.__metadata__) if hasattr(hint, "__metadata__") else (hint, ())
 
 
 def _forward(method):
@@ -99,13 +103,13 @@ def _connect_gui(self, gui) -> int:
         if name not in self.allParameters:
             raise ValueError(f"Cannot find a param with the given name: {name}")
         hint = self.allParameters[name]
-        kind = typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
+        kind, annotations = _parts(hint)
         expected = _WIDGETS.get(type(widget).__name__)
         if expected is None or expected[0] is not kind:
             raise RuntimeError(f"Unable to create GUI connector from datatype '{hint}' to widget type '{type(widget)}'")
         if type(widget).__name__ in ("QSpinBox", "QDoubleSpinBox"):
             # As Slicer does: without a range in the annotation, the widget's own range is lost.
-            limits = next((a for a in getattr(hint, "__metadata__", ()) if isinstance(a, WithinRange)), None)
+            limits = next((a for a in annotations if isinstance(a, WithinRange)), None)
             widget.minimum = limits.minimum if limits else -(2**31)
             widget.maximum = limits.maximum if limits else 2**31 - 1
         mapping[name] = (widget, expected[1], expected[2])

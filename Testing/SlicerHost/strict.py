@@ -114,6 +114,20 @@ class StrictSignal:
         getattr(self._owner._qt, self._name).emit(*(unwrap(argument) for argument in arguments))
 
 
+def _enum_value(qt_class: type, name: str) -> EnumValue | None:
+    """The value of that name in any enum of a class or its bases: in PythonQt they all sit on the class."""
+    for base in qt_class.__mro__:
+        for value in vars(base).values():
+            if inspect.isclass(value) and issubclass(value, enum.Enum) and name in value.__members__:
+                return EnumValue(value[name])
+    return None
+
+
+def _normalized(signature: str) -> str:
+    normalized = QtCore.QMetaObject.normalizedSignature(signature)
+    return normalized.data().decode() if hasattr(normalized, "data") else normalized
+
+
 class StrictMeta(type):
     """Class of the wrapper classes: enum values on the class, static methods, and nothing else of PySide."""
 
@@ -121,10 +135,8 @@ class StrictMeta(type):
         qt_class = cls.__dict__.get("qt_class")
         if qt_class is None or name.startswith("_") or name in _PYSIDE_ONLY:
             raise AttributeError(f"{cls.__name__} has no attribute {name}")
-        for base in qt_class.__mro__:
-            for value in vars(base).values():
-                if inspect.isclass(value) and issubclass(value, enum.Enum) and name in value.__members__:
-                    return EnumValue(value[name])
+        if (found := _enum_value(qt_class, name)) is not None:
+            return found
         value = getattr(qt_class, name)
         if inspect.isclass(value):
             raise AttributeError(f"{cls.__name__}.{name}: the values of an enum sit on the class itself")
@@ -194,8 +206,7 @@ class StrictObject(metaclass=StrictMeta):
 
     def connect(self, signature: str, function: Callable) -> bool:
         """Connect by signature, such as 'clicked(bool)'; one that does not exist raises."""
-        normalized = QtCore.QMetaObject.normalizedSignature(signature)
-        normalized = normalized.data().decode() if hasattr(normalized, "data") else normalized
+        normalized = _normalized(signature)
         if self._qt.metaObject().indexOfSignal(normalized) < 0:
             raise ValueError(f"{type(self).__name__} has no signal {signature}")
         slot = accepting_fewer_arguments(function)
@@ -203,8 +214,7 @@ class StrictObject(metaclass=StrictMeta):
         return bool(QObject.connect(self._qt, SIGNAL(normalized), slot))
 
     def disconnect(self, signature: str, function: Callable) -> bool:
-        normalized = QtCore.QMetaObject.normalizedSignature(signature)
-        normalized = normalized.data().decode() if hasattr(normalized, "data") else normalized
+        normalized = _normalized(signature)
         slot = StrictObject._connections.pop((id(self._qt), normalized, function), None)
         return slot is not None and bool(QObject.disconnect(self._qt, SIGNAL(normalized), slot))
 
@@ -249,10 +259,8 @@ class _ValueNamespace:
         return self._class(*map(unwrap, arguments))
 
     def __getattr__(self, name: str):
-        for base in self._class.__mro__:
-            for value in vars(base).values():
-                if inspect.isclass(value) and issubclass(value, enum.Enum) and name in value.__members__:
-                    return EnumValue(value[name])
+        if (found := _enum_value(self._class, name)) is not None:
+            return found
         value = getattr(self._class, name)
         if inspect.isclass(value) and issubclass(value, enum.Enum):
             raise AttributeError(f"{self._class.__name__}.{name}: the values of an enum sit on the class itself")
