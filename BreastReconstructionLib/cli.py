@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import signal
@@ -564,7 +565,9 @@ def _train_run(options, console: _Console, token: CancellationToken) -> None:
     config = read_config(options.config)
     path = run_training(config, _training_report(config.settings.steps, console, token))
     if path is not None:
-        console.say(f"The model is in {path}.", model=str(path))
+        recorded = importlib.util.find_spec("tensorboard") is not None
+        note = "" if recorded else "\nNote: tensorboard is not installed; no records of the training were kept."
+        console.say(f"The model is in {path}.{note}", model=str(path))
 
 
 # Parser -------------------------------------------------------------------------------------------------------------

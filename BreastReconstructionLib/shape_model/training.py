@@ -23,7 +23,7 @@ import torch
 from torch import distributed, nn
 
 from ..case import disk_errors
-from ..errors import ShapeModelError
+from ..errors import FitError, ShapeModelError
 from ..landmarks.names import LANDMARK_NAMES
 from .anchors import OFFICIAL_MM_PER_UNIT
 from .evaluation import Shape, distances_and_gradients
@@ -193,7 +193,7 @@ class _Losses(nn.Module):
         return torch.stack([values.sum() for values in (loss, distance, anchor, code)])
 
     def _published(self, part: _Part) -> torch.Tensor:
-        """Half of the points on the surface, as many near it, as many anywhere in the cube; gradients by points as published."""
+        """Points on the surface, as many near it and as many anywhere in the cube, as published."""
         codes = self.codes[part.subjects]
         shape = self.network.fold(codes)
         on, normals, off = part.rows[..., :3], part.rows[..., 3:], part.off_surface
@@ -397,9 +397,9 @@ class _Best:
     state: dict
 
     def after(self, error_mm: float, losses: _Losses) -> _Best:
-        """Return what is the best after another validation; below `SMALLEST_IMPROVEMENT` it is kept, but counts as stale."""
+        """Return what is the best after another validation; one better by less than `SMALLEST_IMPROVEMENT` counts as stale."""
         stale = 0 if error_mm < self.error_mm * (1 - SMALLEST_IMPROVEMENT) else self.stale + 1
-        if error_mm >= self.error_mm:
+        if self.state and not error_mm < self.error_mm:
             return _Best(self.error_mm, stale, self.state)
         return _Best(error_mm, stale, {key: value.detach().cpu().clone() for key, value in losses.state_dict().items()})
 
@@ -487,7 +487,10 @@ def validation_error_mm(model: ShapeModel, subjects: list[Subject]) -> float:
         order = np.random.default_rng(5).permutation(len(subject.surface_points))
         points = subject.surface_points[order].astype(float)
         half = min(VALIDATION_POINTS, len(points) // 2)
-        fit = fit_shape(points[:half], subject.landmarks, model)
+        try:
+            fit = fit_shape(points[:half], subject.landmarks, model)
+        except FitError:  # early in a training, a model may have no shape to fit
+            return math.inf
         shape = Shape.of(model, torch.from_numpy(fit.code))
         distance, gradient = distances_and_gradients(shape, fit.refinement.apply(points[half : 2 * half]))
         mm = subject.mm_per_unit if np.isfinite(subject.mm_per_unit) else model.mm_per_unit
@@ -496,7 +499,7 @@ def validation_error_mm(model: ShapeModel, subjects: list[Subject]) -> float:
 
 
 class _Board:
-    """TensorBoard's records: scalars, and pictures of the mean shape; nothing where the package is not installed."""
+    """TensorBoard's records: scalars, and pictures of the mean shape; none where the package is not installed."""
 
     def __init__(self, work: Path):
         try:
@@ -525,7 +528,6 @@ class _Board:
 
 def picture_of_mean(model: ShapeModel) -> np.ndarray | None:
     """Return a (H, W, 3) uint8 picture of the mean shape from the left front; None while it has no surface yet."""
-    from ..errors import FitError
     from ..surface.picture import render_view
     from .sampling import mesh_of_code
 

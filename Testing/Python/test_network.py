@@ -6,8 +6,8 @@ import torch
 
 from BreastReconstructionLib.shape_model.anchors import OFFICIAL_MEAN_ANCHORS_MODEL
 from BreastReconstructionLib.shape_model.evaluation import Shape, derivatives, distances_and_gradients, signed_distances
-from BreastReconstructionLib.shape_model.model_file import load_model
-from BreastReconstructionLib.shape_model.network import NetworkSize, ShapeNetwork
+from BreastReconstructionLib.shape_model.model_file import ShapeModel, load_model, save_model
+from BreastReconstructionLib.shape_model.network import VARIANTS, NetworkSize, ShapeNetwork
 
 
 def transcription(state, mean_anchors, points, code):
@@ -113,6 +113,66 @@ def test_cuda_gives_the_same_distances_and_gradients(model):
     np.testing.assert_allclose(signed_distances(there, points), signed_distances(here, points), atol=1e-4)
     for a, b in zip(distances_and_gradients(there, points), distances_and_gradients(here, points), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-3)
+
+
+def untrained(variant):
+    """A model of random weights, with sixty directions of its code."""
+    torch.manual_seed(5)
+    size = VARIANTS[variant]
+    network = ShapeNetwork(size, torch.tensor(OFFICIAL_MEAN_ANCHORS_MODEL)).requires_grad_(False)
+    basis = torch.linalg.qr(torch.randn(size.latent, 60))[0] * 0.3
+    return ShapeModel(network, torch.randn(size.latent) * 0.1, basis, 290.0, 20.0, {"name": variant})
+
+
+def deep_sdf(state, points, code):
+    """The global variant, written down word by word: one DeepSDF of eight hidden layers, the input again into the fifth."""
+    given = torch.cat([points, code.expand(len(points), -1)], dim=1)
+    x = given
+    for layer in range(9):
+        if layer == 4:
+            x = torch.cat([x, given], dim=1) / math.sqrt(2)
+        x = x @ state[f"ensembled_deep_sdf.lin{layer}.weight"][0].T + state[f"ensembled_deep_sdf.lin{layer}.bias"][0]
+        if layer < 8:
+            x = torch.nn.functional.softplus(x, beta=100)
+    return x[:, 0]
+
+
+def test_the_global_variant_is_one_deep_sdf_behind_the_same_interface():
+    model = untrained("global")
+    assert (model.network.size.latent, model.network.size.members) == (256, 1)
+    points = torch.rand(300, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    expected = deep_sdf(model.network.state_dict(), points, model.latent_mean)
+    found, anchors = model.network(points[None], model.latent_mean[None])
+    constant = math.exp(-0.2 / 0.25**2)
+    torch.testing.assert_close(found[0] * (constant + 1e-6) / constant, expected, atol=1e-5, rtol=0)
+    assert anchors.shape == (1, 6, 3)
+    shape = Shape.of(model, model.latent_mean)
+    np.testing.assert_allclose(signed_distances(shape, points.numpy()), found[0].numpy(), atol=2e-6)
+
+
+@pytest.mark.parametrize("variant", ["local", "global"])
+def test_derivatives_of_both_variants_are_those_of_autograd(variant):
+    model = untrained(variant)
+    points = (torch.rand(40, 3, generator=torch.Generator().manual_seed(1)) * 1.2 - 0.6).requires_grad_(True)
+    code = model.latent_mean.clone().requires_grad_(True)
+    found = derivatives(Shape.of(model, model.latent_mean), points.detach())
+    distance, _ = model.network(points[None], code[None])
+    by_point = torch.autograd.grad(distance.sum(), points, retain_graph=True)[0]
+    by_code = torch.stack([torch.autograd.grad(value, code, retain_graph=True)[0] for value in distance[0]]) @ model.latent_basis
+    torch.testing.assert_close(found.distance, distance[0].detach(), atol=2e-6, rtol=0)
+    torch.testing.assert_close(found.by_point, by_point, atol=2e-5, rtol=1e-3)
+    torch.testing.assert_close(found.by_code, by_code, atol=2e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("variant", ["local", "global"])
+def test_both_variants_are_saved_and_loaded_alike(variant, tmp_path):
+    model = untrained(variant)
+    loaded = load_model(save_model(tmp_path, model))
+    assert loaded.network.size == model.network.size
+    points = torch.rand(1, 50, 3)
+    torch.testing.assert_close(
+        loaded.network(points, model.latent_mean[None])[0], model.network(points, model.latent_mean[None])[0]
+    )
 
 
 def test_derivatives_by_point_and_code(model):

@@ -300,6 +300,14 @@ def test_run_writes_model_card_and_records(trained):
     assert records.Scalars("loss")[-1].step == 6
 
 
+def test_pictures_of_the_training_show_a_body():
+    picture = training.picture_of_mean(load_model())
+    assert picture.dtype == np.uint8
+    covered = (picture < 250).any(axis=2)
+    assert 0.2 < covered.mean() < 0.8
+    assert covered[covered.shape[0] // 2, covered.shape[1] // 2]
+
+
 def test_two_processes_do_what_one_does(trained, data, tmp_path):
     config = write_config(tmp_path, data)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
