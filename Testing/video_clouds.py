@@ -37,10 +37,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m Testing.video_clouds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="with the cases demo-normal, case2, …")
+    parser.add_argument("folder", type=Path, help="with finished cases demo-normal, case2, …")
     parser.add_argument("-o", "--output", type=Path, default=Path("Resources/Phantom/video_clouds.npz"))
     options = parser.parse_args()
     cases = {SAMPLE_SEED: options.folder / "demo-normal"} | {seed: options.folder / f"case{seed}" for seed, _ in VIDEOS}
+    cases = {seed: case for seed, case in cases.items() if (case / "accuracy.json").exists()}
     arrays: dict[str, np.ndarray] = {"seeds": np.array(sorted(cases))}
     for seed, case in cases.items():
         points, landmarks = cloud_of_case(case, sample_torso(seed)[0])

@@ -13,8 +13,8 @@ from torch.nn import functional
 from .model_file import ShapeModel
 from .network import SOFTPLUS_BETA
 
-# A member whose blend weight is below this is skipped at a point. Members differ by less than 1 unit in the cube, so the
-# error stays below 6 * 1e-6 units, 0.002 mm.
+# A member whose blend weight is below this is skipped at a point. Measured on the bundled model, that changes distances by
+# 0.004 mm at most in the cube, and by 0.0006 mm within 9 mm of the surface.
 NEGLIGIBLE_WEIGHT = 1e-6
 # For previews and for pruning: 0.3 mm at most on the bundled model, in two thirds of the time.
 ROUGH_WEIGHT = 1e-3
@@ -152,7 +152,7 @@ def signed_distances(shape: Shape, points_model: np.ndarray, negligible: float =
         shape: see Shape.
         points_model: (N, 3).
         negligible: members whose blend weight at a point is at most this are not evaluated there. The result then errs by
-            at most 6 * negligible * (the largest distance that a member predicts at that point).
+            at most 6 * negligible * (the largest difference of a member from the blend at that point).
     """
     result = np.empty(len(points_model), np.float32)
     with torch.no_grad():

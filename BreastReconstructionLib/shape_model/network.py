@@ -192,7 +192,7 @@ class ShapeNetwork(nn.Module):
             points: model units.
             shape: the folded codes.
             negligible: members whose blend weight at a point is at most this are not evaluated there. The result then
-                errs by at most 6 * negligible * (the largest difference between two members at that point).
+                errs by at most 6 * negligible * (the largest difference of a member from the blend there).
         """
         batch, count, _ = points.shape
         weights = self.blend_weights(points, shape.anchors).reshape(batch * count, -1)

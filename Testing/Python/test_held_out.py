@@ -68,7 +68,7 @@ def test_clouds_are_what_their_names_say(torso):
 def test_video_clouds_lie_on_their_torsos():
     """Made by the pipeline from phantom videos: within the dense cloud's known error of the true skin."""
     trials = video_trials()
-    assert len(trials) >= 5
+    assert len(trials) >= 3
     for trial in trials:
         skin = trial.torso.to_model.apply(trial.torso.vertices_ras)
         mm = trial.torso.to_model.scale
