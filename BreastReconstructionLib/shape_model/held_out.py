@@ -33,6 +33,7 @@ SAMPLED_POINTS = {"frontal": 20_000, "points_5000": 5000, "noisy_1000": 1000}
 CUT_MARGIN_MM = 10.0
 SCORED_POINTS = 4000
 MESH_MM = 3.0
+COARSE = 100
 
 
 @dataclass(frozen=True)
@@ -294,12 +295,12 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
 def specificity(model: ShapeModel, training_skins: np.ndarray, samples: int = 20, seed: int = 0) -> float:
     """Return the mean distance, mm, of random shapes of the model to their nearest training torso (of (S, V, 3) skins).
 
-    The nearest is sought over all torsos by every twentieth vertex, then measured exactly to that torso's vertices.
+    The nearest is sought over all torsos by every hundredth vertex, then measured exactly to that torso's vertices.
     """
     found = []
     for code in random_codes(model, samples, seed):
         shape = Shape.of(model, code)
-        coarse = training_skins[:, ::20].reshape(-1, 3)
+        coarse = training_skins[:, ::COARSE].reshape(-1, 3)
         distance, gradient = distances_and_gradients(shape, coarse)
         steps = np.abs(distance) / np.maximum(np.linalg.norm(gradient, axis=1), 1e-3)
         nearest = int(steps.reshape(len(training_skins), -1).mean(axis=1).argmin())
