@@ -18,7 +18,6 @@ from . import __version__
 from .errors import BreastReconstructionError, Cancelled, DependencyError
 from .pipeline import DETAILS_MM, QUALITIES, STAGES, Settings, StageEvent, run
 from .progress import CancellationToken
-from .resources import COMPARISON_MODEL
 
 _EXIT_CODES = """\
 exit codes:
@@ -457,7 +456,7 @@ def _evaluate(options, console: _Console, token: CancellationToken) -> None:
     import tempfile
 
     from .errors import DependencyError
-    from .resources import resource_path
+    from .resources import COMPARISON_MODEL, bundled_model_path
     from .shape_model.held_out import (
         PROTOCOLS,
         PrincipalComponents,
@@ -477,7 +476,7 @@ def _evaluate(options, console: _Console, token: CancellationToken) -> None:
     model = load_model(options.model)
     with tempfile.TemporaryDirectory() as temporary:
         skins = training_skins(options.training_subjects, options.population, options.work or Path(temporary))
-    other = load_model(options.global_model or resource_path("ShapeModels", f"{COMPARISON_MODEL}.safetensors"))
+    other = load_model(options.global_model or bundled_model_path(COMPARISON_MODEL))
     methods = {"local": by_model(model), "global": by_model(other), "pca": PrincipalComponents.of(skins)}
     notes = []
     try:

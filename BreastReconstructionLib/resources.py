@@ -44,9 +44,9 @@ def default_model_path() -> Path:
     return bundled_model_path()
 
 
-def bundled_model_path() -> Path:
-    """Path of the bundled model's weights."""
-    return resource_path("ShapeModels", f"{DEFAULT_MODEL}.safetensors")
+def bundled_model_path(name: str = DEFAULT_MODEL) -> Path:
+    """Path of a bundled model's weights."""
+    return resource_path("ShapeModels", f"{name}.safetensors")
 
 
 def known_models() -> list[Path]:

@@ -243,21 +243,17 @@ class Trial:
     landmarks_model: np.ndarray
 
 
-def sampled_trials(protocol: str, subjects: int, population: str) -> list[Trial]:
-    """Return the trials of a protocol whose clouds are drawn from the skins of the evaluation's seeds, with exact landmarks."""
-    trials = []
-    for i in range(subjects):
-        torso = population_torso(FIRST_EVALUATION_SEED + i, population)
-        trials.append(Trial(torso, cloud_of(torso, protocol, i), torso.to_model.apply(torso.landmarks_ras)))
-    return trials
+def sampled_trials(protocol: str, torsos: list[Torso]) -> list[Trial]:
+    """Return the trials of a protocol whose clouds are drawn from the torsos' skins, with exact landmarks."""
+    return [Trial(t, cloud_of(t, protocol, i), t.to_model.apply(t.landmarks_ras)) for i, t in enumerate(torsos)]
 
 
-def video_trials(path: Path | None = None) -> list[Trial]:
+def video_trials() -> list[Trial]:
     """Return the clouds that this program made of phantom videos, with picked landmarks; `Testing/video_clouds.py` wrote them.
 
     Each was laid on its torso by the similarity of closest points, so only shape is compared, for every method alike.
     """
-    with np.load(path or resource_path("Phantom", "video_clouds.npz")) as file:
+    with np.load(resource_path("Phantom", "video_clouds.npz")) as file:
         return [
             Trial(sample_torso(int(seed))[0], file[f"points{seed}"].astype(float), file[f"landmarks{seed}"])
             for seed in file["seeds"]
@@ -268,7 +264,8 @@ def evaluate_methods(
     methods: dict[str, Method], subjects: int, population: str, report=lambda fraction, words: None
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return method -> protocol -> means over subjects, each with its 95 % interval as `<name>_interval`."""
-    trials = {p: video_trials()[:subjects] if p == "video" else sampled_trials(p, subjects, population) for p in PROTOCOLS}
+    torsos = [population_torso(FIRST_EVALUATION_SEED + i, population) for i in range(subjects)]
+    trials = {p: video_trials()[:subjects] if p == "video" else sampled_trials(p, torsos) for p in PROTOCOLS}
     table: dict[str, dict[str, dict[str, float]]] = {}
     total, done = len(methods) * sum(map(len, trials.values())), 0
     for name, method in methods.items():

@@ -65,9 +65,7 @@ class NetworkSize:
 # The two models that are compared: liRBSM's blend, and iRBSM's one function with its DeepSDF in half the width.
 VARIANTS = {
     "local": NetworkSize(),
-    "global": NetworkSize(
-        local_members=0, global_latent=256, local_latent=0, hidden=512, hidden_layers=8, skip_layer=4, anchor_hidden=256
-    ),
+    "global": NetworkSize(local_members=0, global_latent=256, local_latent=0, hidden=512, hidden_layers=8, skip_layer=4),
 }
 
 

@@ -21,6 +21,7 @@ from ..geometry import boundary_loops, fit_similarity, sample_surface
 from ..landmarks.files import read_landmarks
 from ..landmarks.names import LANDMARK_NAMES
 from ..measurement.distance import closest_on_mesh
+from ..measurement.polydata import with_points
 from ..phantom.signed_distance import sample_distances
 from ..phantom.torso import BACK_Z_MODEL
 from .anchors import OFFICIAL_MEAN_ANCHORS_MODEL, OFFICIAL_MM_PER_UNIT
@@ -324,21 +325,14 @@ def _first_crossing(points: np.ndarray) -> tuple[int, int, np.ndarray] | None:
 
 def _polygon(points: np.ndarray) -> np.ndarray | None:
     """Triangles that fill a flat loop (K, 3), counter-clockwise seen from the front, and face backwards; None if they cannot."""
-    from vtkmodules.vtkCommonCore import vtkIdList, vtkPoints
+    from vtkmodules.vtkCommonCore import vtkIdList
     from vtkmodules.vtkCommonDataModel import vtkPolygon
 
     order = np.arange(len(points))[::-1]
     polygon = vtkPolygon()
-    polygon.Initialize(len(points), order.tolist(), _vtk_points(points, vtkPoints()))
+    polygon.Initialize(len(points), order.tolist(), with_points(points).GetPoints())
     triangles = vtkIdList()
     if not polygon.EarCutTriangulation(triangles):
         return None
     local = np.array([triangles.GetId(i) for i in range(triangles.GetNumberOfIds())]).reshape(-1, 3)
     return order[local]
-
-
-def _vtk_points(points: np.ndarray, result):
-    from vtkmodules.util.numpy_support import numpy_to_vtk
-
-    result.SetData(numpy_to_vtk(points, deep=True))
-    return result
