@@ -6,6 +6,7 @@ are in mm, against the exact skin at least 20 mm from the cut, in both direction
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +23,6 @@ from ..measurement.distance import closest_on_mesh
 from ..phantom.basis import load_torso_basis
 from ..phantom.torso import Torso, sample_torso, skin_points
 from ..resources import resource_path
-from .evaluation import Shape, distances_and_gradients
 from .fit import IDENTITY, KERNEL_PER_NOISE, FitSettings, annealed_noise, fit_shape, measured_noise
 from .model_file import ShapeModel
 from .phantom_training import FIRST_EVALUATION_SEED, FIRST_TRAINING_SEED, population_torso
@@ -33,7 +33,7 @@ SAMPLED_POINTS = {"frontal": 20_000, "points_5000": 5000, "noisy_1000": 1000}
 # Where a torso is cut off is no part of the patient: solids are capped there, and a cloud hardly says where.
 CUT_MARGIN_MM = 20.0
 SCORED_POINTS = 4000
-MESH_MM = 3.0
+MESH_MM, SPECIFICITY_MESH_MM = 3.0, 6.0
 COARSE = 100
 
 
@@ -303,21 +303,31 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     return result
 
 
-def specificity(model: ShapeModel, training_skins: np.ndarray, samples: int = 20, seed: int = 0) -> float:
-    """Return the mean distance, mm, of random shapes of the model to their nearest training torso (of (S, V, 3) skins).
+def specificity(model: ShapeModel, training_skins: np.ndarray, samples: int = 20, seed: int = 0) -> dict[str, float]:
+    """Return the mean distance, mm, of random shapes of the model to their nearest training torso (of (S, V, 3) skins)."""
+    detail = SPECIFICITY_MESH_MM / model.mm_per_unit
+    meshes = (mesh_of_code(model, code, detail, IDENTITY).mesh for code in random_codes(model, samples, seed))
+    return _to_nearest(((mesh.vertices_ras, mesh.faces, model.mm_per_unit) for mesh in meshes), training_skins)
 
-    The nearest is sought over all torsos by every hundredth vertex, then measured exactly to that torso's vertices.
+
+def specificity_of_population(training_skins: np.ndarray, population: str, samples: int = 20) -> dict[str, float]:
+    """Return the same distance of torsos never trained on: what a model's random shapes have if they vary as bodies do."""
+    torsos = (population_torso(FIRST_EVALUATION_SEED + i, population) for i in range(samples))
+    meshes = ((t.to_model.apply(t.vertices_ras), t.faces, 1.0 / t.to_model.scale) for t in torsos)
+    return _to_nearest(meshes, training_skins)
+
+
+def _to_nearest(meshes: Iterable[tuple[np.ndarray, np.ndarray, float]], training_skins: np.ndarray) -> dict[str, float]:
+    """Mean over meshes (vertices, faces, mm per unit), with its 95 % interval, of the distance to the nearest skin.
+
+    The nearest is sought over all skins by every hundredth vertex, then measured to the mesh from every fifth.
     """
     found = []
-    for code in random_codes(model, samples, seed):
-        shape = Shape.of(model, code)
-        coarse = training_skins[:, ::COARSE].reshape(-1, 3)
-        distance, gradient = distances_and_gradients(shape, coarse)
-        steps = np.abs(distance) / np.maximum(np.linalg.norm(gradient, axis=1), 1e-3)
-        nearest = int(steps.reshape(len(training_skins), -1).mean(axis=1).argmin())
-        distance, gradient = distances_and_gradients(shape, training_skins[nearest])
-        found.append(np.mean(np.abs(distance) / np.maximum(np.linalg.norm(gradient, axis=1), 1e-3)) * model.mm_per_unit)
-    return float(np.mean(found))
+    for vertices, faces, mm in meshes:
+        coarse, _ = cKDTree(vertices).query(training_skins[:, ::COARSE].reshape(-1, 3))
+        nearest = training_skins[int(coarse.reshape(len(training_skins), -1).mean(axis=1).argmin())]
+        found.append({"mean_mm": closest_on_mesh(nearest[::5].astype(float), vertices, faces)[0].mean() * mm})
+    return {"subjects": len(found), **_means(found)}
 
 
 def compactness(model: ShapeModel) -> dict[str, int]:

@@ -26,7 +26,7 @@ from ..case import disk_errors
 from ..errors import FitError, ShapeModelError
 from ..landmarks.names import LANDMARK_NAMES
 from .anchors import OFFICIAL_MM_PER_UNIT
-from .evaluation import Shape, distances_and_gradients
+from .evaluation import Shape, distances_to_surface
 from .fit import fit_shape
 from .model_file import ShapeModel, latent_distribution, save_model
 from .network import VARIANTS, FoldedShape, NetworkSize, ShapeNetwork
@@ -296,6 +296,46 @@ def _batch(training_set: TrainingSet, landmarks: torch.Tensor, settings: Trainin
     return subjects, parts
 
 
+@dataclass(frozen=True)
+class _Optimisation:
+    """Network and codes, the same shared among processes, and what changes them."""
+
+    losses: _Losses
+    shared: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+    @classmethod
+    def of(cls, training_set: TrainingSet, settings: TrainingSettings, process: _Process) -> _Optimisation:
+        size = VARIANTS[settings.variant]
+        torch.manual_seed(settings.seed)
+        network = ShapeNetwork(size, torch.from_numpy(training_set.anchors.mean(axis=0)))
+        losses = _Losses(network, _initial_codes(training_set, size, settings.seed), settings).to(process.device)
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": network.parameters(), "lr": settings.learning_rate, "weight_decay": 1e-4},
+                {"params": [losses.codes], "lr": settings.code_learning_rate, "weight_decay": 0.0},
+            ]
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
+        shared = nn.parallel.DistributedDataParallel(losses) if process.count > 1 else losses
+        return cls(losses, shared, optimizer, schedule)
+
+    def step(self, parts: list[_Part], process: _Process) -> torch.Tensor | None:
+        """Take a step and return the batch's means of `_Losses.forward`; None, and no step, if one is not a number."""
+        share = process.count / self.losses.settings.batch_subjects  # processes' gradients are averaged
+        sums = self.shared(parts) * share
+        record = process.sum(sums.detach() / process.count)
+        self.optimizer.zero_grad()
+        sums[0].backward()
+        norm = nn.utils.clip_grad_norm_(self.losses.network.parameters(), LARGEST_GRADIENT)
+        if not torch.isfinite(torch.stack([*record, norm, self.losses.codes.grad.sum()])).all():
+            return None
+        self.optimizer.step()
+        self.schedule.step()
+        return record
+
+
 def train(
     training_set: TrainingSet,
     validation: list[Subject],
@@ -318,43 +358,24 @@ def train(
     """
     process = _Process.started()
     _check(training_set, validation, settings, process)
-    size = VARIANTS[settings.variant]
-    torch.manual_seed(settings.seed)
-    network = ShapeNetwork(size, torch.from_numpy(training_set.anchors.mean(axis=0)))
-    losses = _Losses(network, _initial_codes(training_set, size, settings.seed), settings).to(process.device)
+    optimisation = _Optimisation.of(training_set, settings, process)
+    losses = optimisation.losses
     landmarks = torch.from_numpy(training_set.anchors).float()
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": network.parameters(), "lr": settings.learning_rate, "weight_decay": 1e-4},
-            {"params": [losses.codes], "lr": settings.code_learning_rate, "weight_decay": 0.0},
-        ]
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
     checkpoint = work / "checkpoint.pt"
-    best = _Best(math.inf, 0, {})
-    first = 0
-    if checkpoint.exists():
-        first, best = _resume(checkpoint, losses, optimizer, schedule, settings, process)
-    shared = nn.parallel.DistributedDataParallel(losses) if process.count > 1 else losses
+    first, best = _resume(checkpoint, optimisation, process) if checkpoint.exists() else (0, _Best(math.inf, 0, {}))
     board = _Board(work) if process.rank == 0 else None
     start = time.perf_counter()
     for step in range(first, settings.steps):
         if best.stale >= settings.patience:
             break
         subjects, parts = _batch(training_set, landmarks, settings, step, process)
-        sums = shared(parts) * (process.count / settings.batch_subjects)  # processes' gradients are averaged
-        record = process.sum(sums.detach() / process.count)
-        optimizer.zero_grad()
-        sums[0].backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-        if not torch.isfinite(torch.stack([*record, norm, losses.codes.grad.sum()])).all():
+        record = optimisation.step(parts, process)
+        if record is None:
             names = ", ".join(training_set.names[i] for i in sorted(set(subjects.tolist())))
             raise ShapeModelError(
                 f"Training stopped at step {step}: the loss is not a number in the batch of {names}; the last good state "
                 f"is in {checkpoint.name}."
             )
-        optimizer.step()
-        schedule.step()
         done, last = step + 1, step + 1 == settings.steps
         if done % settings.validate_every == 0 or last:
             model = _model(losses, training_set, settings, {})
@@ -367,7 +388,7 @@ def train(
             board.scalars(done, values)
             report({"step": done, **values, "validation_mm": best.error_mm, "seconds": round(time.perf_counter() - start, 1)})
         if board is not None and (done % CHECKPOINT_EVERY == 0 or last):
-            _save_checkpoint(checkpoint, done, losses, optimizer, schedule, best, settings)
+            _save_checkpoint(checkpoint, done, optimisation, best)
     losses.load_state_dict(best.state)
     if board is not None:
         board.close()
@@ -407,16 +428,14 @@ class _Best:
         return _Best(error_mm, stale, {key: value.detach().cpu().clone() for key, value in losses.state_dict().items()})
 
 
-def _save_checkpoint(
-    path: Path, step: int, losses: _Losses, optimizer, schedule, best: _Best, settings: TrainingSettings
-) -> None:
+def _save_checkpoint(path: Path, step: int, optimisation: _Optimisation, best: _Best) -> None:
     temporary = path.with_suffix(".partial")
     state = {
         "step": step,
-        "settings": _decisive(settings),
-        "losses": losses.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
+        "settings": _decisive(optimisation.losses.settings),
+        "losses": optimisation.losses.state_dict(),
+        "optimizer": optimisation.optimizer.state_dict(),
+        "schedule": optimisation.schedule.state_dict(),
         "best": {"error_mm": best.error_mm, "stale": best.stale, "state": best.state},
     }
     try:
@@ -435,18 +454,18 @@ def _decisive(settings: TrainingSettings) -> dict:
     return {key: value for key, value in asdict(settings).items() if key not in ("name", "population", "licence", "patience")}
 
 
-def _resume(path: Path, losses: _Losses, optimizer, schedule, settings: TrainingSettings, process: _Process) -> tuple[int, _Best]:
+def _resume(path: Path, optimisation: _Optimisation, process: _Process) -> tuple[int, _Best]:
     state = torch.load(path, weights_only=True, map_location=process.device)
-    wanted = _decisive(settings)
+    wanted = _decisive(optimisation.losses.settings)
     if changed := [key for key in wanted if state["settings"].get(key) != wanted[key]]:
         raise ShapeModelError(
             f"The checkpoint in {path.parent.name} was made with another {changed[0]}; take another work folder, or delete it."
         )
-    if state["losses"]["codes"].shape != losses.codes.shape:
+    if state["losses"]["codes"].shape != optimisation.losses.codes.shape:
         raise ShapeModelError(f"The checkpoint in {path.parent.name} was made with other subjects; take another work folder.")
-    losses.load_state_dict(state["losses"])
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
+    optimisation.losses.load_state_dict(state["losses"])
+    optimisation.optimizer.load_state_dict(state["optimizer"])
+    optimisation.schedule.load_state_dict(state["schedule"])
     return state["step"], _Best(**state["best"])
 
 
@@ -481,10 +500,7 @@ def _model(losses: _Losses, training_set: TrainingSet, settings: TrainingSetting
 
 
 def validation_error_mm(model: ShapeModel, subjects: list[Subject]) -> float:
-    """Fit the first subjects' surface points and return the mean distance of other points of them to the fit, mm.
-
-    Distances are first-order: |signed distance| / |gradient|.
-    """
+    """Fit the first subjects' surface points and return the mean distance of other points of them to the fit, mm."""
     errors = []
     for subject in subjects[:VALIDATION_SUBJECTS]:
         order = np.random.default_rng(5).permutation(len(subject.surface_points))
@@ -495,9 +511,8 @@ def validation_error_mm(model: ShapeModel, subjects: list[Subject]) -> float:
         except FitError:  # early in a training, a model may have no shape to fit
             return math.inf
         shape = Shape.of(model, torch.from_numpy(fit.code))
-        distance, gradient = distances_and_gradients(shape, fit.refinement.apply(points[half : 2 * half]))
         mm = subject.mm_per_unit if np.isfinite(subject.mm_per_unit) else model.mm_per_unit
-        errors.append(np.mean(np.abs(distance) / np.maximum(np.linalg.norm(gradient, axis=1), 1e-6)) * mm)
+        errors.append(distances_to_surface(shape, fit.refinement.apply(points[half : 2 * half])).mean() * mm)
     return float(np.mean(errors))
 
 

@@ -10,7 +10,13 @@ import numpy as np
 import torch
 
 from BreastReconstructionLib.measurement.distance import closest_on_mesh
-from BreastReconstructionLib.shape_model.evaluation import ROUGH_WEIGHT, Shape, distances_and_gradients, signed_distances
+from BreastReconstructionLib.shape_model.evaluation import (
+    ROUGH_WEIGHT,
+    Shape,
+    distances_and_gradients,
+    distances_to_surface,
+    signed_distances,
+)
 from BreastReconstructionLib.shape_model.fit import fit_first_order, fit_shape
 from BreastReconstructionLib.shape_model.model_file import ShapeModel, load_model
 from BreastReconstructionLib.shape_model.network import NetworkSize, ShapeNetwork
@@ -147,8 +153,7 @@ def preview(repeats: int) -> dict:
         for name, work in (("anew", lambda u=u: anew(u)), ("followed", lambda u=u: followed(level, u))):
             seconds, moved = _timed(work)
             rows[name].append(seconds)
-            distance, gradient = distances_and_gradients(Shape.of(model, model.code(u)), moved.vertices_model)
-            error = (np.abs(distance) / np.linalg.norm(gradient, axis=1)).mean() * model.mm_per_unit
+            error = distances_to_surface(Shape.of(model, model.code(u)), moved.vertices_model).mean() * model.mm_per_unit
             errors[name].append(float(error))
     figures = {}
     for name in rows:

@@ -9,7 +9,7 @@ import torch
 
 from BreastReconstructionLib.geometry import Similarity
 from BreastReconstructionLib.phantom.torso import sample_torso, skin_points
-from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients
+from BreastReconstructionLib.shape_model.evaluation import Shape, distances_to_surface
 from BreastReconstructionLib.shape_model.model_file import ShapeModel
 
 FIRST_SEED = 9000
@@ -38,5 +38,4 @@ class PhantomCloud:
     def error_mm(self, model: ShapeModel, code: torch.Tensor, refinement: Similarity | None = None) -> float:
         """Mean distance of the exact skin to the fitted surface."""
         exact = self.exact if refinement is None else refinement.apply(self.exact)
-        distance, gradient = distances_and_gradients(Shape.of(model, code), exact)
-        return float((np.abs(distance) / np.linalg.norm(gradient, axis=1)).mean() * self.mm_per_unit)
+        return float(distances_to_surface(Shape.of(model, code), exact).mean() * self.mm_per_unit)

@@ -5,7 +5,7 @@ import torch
 from BreastReconstructionLib.errors import FitError
 from BreastReconstructionLib.geometry import Similarity
 from BreastReconstructionLib.phantom.torso import sample_torso, skin_points
-from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients
+from BreastReconstructionLib.shape_model.evaluation import Shape, distances_to_surface
 from BreastReconstructionLib.shape_model.fit import ShapeFit, fit_first_order, fit_shape, surface_uncertainty
 from BreastReconstructionLib.shape_model.model_file import load_model
 
@@ -25,8 +25,7 @@ def cloud(seed, count, noise_mm=0.0, outliers=0.0):
 
 def error_mm(fit, model, exact, mm_per_unit):
     shape = Shape.of(model, torch.from_numpy(fit.code))
-    distance, gradient = distances_and_gradients(shape, fit.refinement.apply(exact))
-    return np.abs(distance) / np.linalg.norm(gradient, axis=1) * mm_per_unit
+    return distances_to_surface(shape, fit.refinement.apply(exact)) * mm_per_unit
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,12 @@ from BreastReconstructionLib.shape_model.held_out import (
     cloud_of,
     compactness,
     score_mesh,
+    specificity,
+    specificity_of_population,
     video_trials,
 )
 from BreastReconstructionLib.shape_model.model_file import load_model
+from BreastReconstructionLib.shape_model.phantom_training import FIRST_EVALUATION_SEED, population_torso
 from Testing.conftest import run_cli
 
 
@@ -99,6 +102,15 @@ def test_compactness_grows_with_the_share():
     assert 1 <= counts["90_percent"] < counts["95_percent"] < counts["99_percent"]
 
 
+def test_a_training_torso_is_its_own_nearest():
+    torsos = [population_torso(FIRST_EVALUATION_SEED + i, "plain") for i in range(3)]
+    skins = np.stack([t.to_model.apply(t.vertices_ras[: t.skin_vertex_count]) for t in torsos])
+    assert specificity_of_population(skins, "plain", 3)["mean_mm"] < 1e-3
+    others = specificity_of_population(skins[1:], "plain", 1)["mean_mm"]
+    assert others > 1.0
+    assert 1.0 < specificity(load_model(), skins, 2)["mean_mm"] < 40
+
+
 def test_evaluate_command_writes_its_table(tmp_path):
     table = tmp_path / "table.json"
     finished = run_cli(
@@ -111,6 +123,7 @@ def test_evaluate_command_writes_its_table(tmp_path):
         for protocol in PROTOCOLS:
             assert 0 < values[method][protocol]["mean_mm"] < 20
             assert values[method][protocol]["mean_mm_interval"] >= 0
-    assert values["local"]["specificity_mm"] > 0
+    for name in ("local", "global", "population"):
+        assert 0.5 < values[name]["specificity"]["mean_mm"] < 30
     assert values["local"]["frontal"]["mean_mm"] < values["pca"]["frontal"]["mean_mm"]  # of twelve torsos
     assert "never trained on" in finished.stdout

@@ -9,7 +9,7 @@ import trimesh
 
 from BreastReconstructionLib.measurement.distance import closest_on_mesh
 from BreastReconstructionLib.phantom.torso import sample_torso
-from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients
+from BreastReconstructionLib.shape_model.evaluation import Shape, distances_to_surface
 from BreastReconstructionLib.shape_model.fit import fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
 from BreastReconstructionLib.shape_model.sampling import (
@@ -71,10 +71,8 @@ def test_missing_side_is_predicted_better_than_by_the_mean(model, side):
         fit = complete_side(vertices, marks, model, side)
 
         def errors(of, torso=torso, vertices=vertices):
-            distance, gradient = distances_and_gradients(
-                Shape.of(model, torch.from_numpy(of.code)), of.refinement.apply(vertices)
-            )
-            return np.abs(distance) / np.linalg.norm(gradient, axis=1) / torso.to_model.scale
+            shape = Shape.of(model, torch.from_numpy(of.code))
+            return distances_to_surface(shape, of.refinement.apply(vertices)) / torso.to_model.scale
 
         hidden = sign * vertices[:, 0] > 0.1
         shown = sign * vertices[:, 0] < -0.1

@@ -6,7 +6,7 @@ import torch
 
 from BreastReconstructionLib.geometry import Camera, Similarity, triangulate, vertex_normals
 from BreastReconstructionLib.phantom.torso import sample_torso
-from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients
+from BreastReconstructionLib.shape_model.evaluation import Shape, distances_to_surface
 from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
 from BreastReconstructionLib.shape_model.track_fit import EXPANSION_DEPTH, Tracks, refine_by_tracks
@@ -64,8 +64,8 @@ def breathing():
 
 
 def error_mm(fit, model, exact, mm_per_unit):
-    distance, gradient = distances_and_gradients(Shape.of(model, torch.from_numpy(fit.code)), fit.refinement.apply(exact))
-    return (np.abs(distance) / np.linalg.norm(gradient, axis=1)).mean() * mm_per_unit
+    shape = Shape.of(model, torch.from_numpy(fit.code))
+    return distances_to_surface(shape, fit.refinement.apply(exact)).mean() * mm_per_unit
 
 
 def test_breathing_is_found_and_no_longer_bends_the_shape(breathing):

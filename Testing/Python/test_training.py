@@ -308,6 +308,29 @@ def test_pictures_of_the_training_show_a_body():
     assert covered[covered.shape[0] // 2, covered.shape[1] // 2]
 
 
+def test_half_precision_of_the_hidden_layers_hardly_moves_the_distances():
+    """Coordinates stay in float32: in bfloat16 they alone would err by 0.6 mm."""
+    model = load_model()
+    points = torch.rand(1, 20_000, 3, generator=torch.Generator().manual_seed(3)) * 2 - 1
+    with torch.no_grad():
+        shape = model.network.fold(model.latent_mean[None])
+        exact = model.network.distances(points, shape)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model.network.distances(points, shape)
+    near = exact.abs() < 0.1
+    assert half.dtype == torch.float32
+    assert 0 < (half - exact)[near].abs().mean() * model.mm_per_unit < 0.1
+
+
+def test_mixed_precision_trains_to_nearly_the_same(trained, data, tmp_path):
+    finished = run_cli("train", "run", write_config(tmp_path, data, mixed_precision=True))
+    assert finished.returncode == 0, finished.stderr
+    half, full = (weights_of(folder / "model" / "tiny.safetensors") for folder in (tmp_path, trained))
+    assert any(not np.array_equal(half[key], full[key]) for key in full)
+    for key, value in full.items():
+        np.testing.assert_allclose(half[key], value, atol=5e-3)
+
+
 def test_two_processes_do_what_one_does(trained, data, tmp_path):
     config = write_config(tmp_path, data)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
