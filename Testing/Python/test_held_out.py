@@ -84,8 +84,15 @@ def test_video_clouds_lie_on_their_torsos():
 def test_model_beats_its_own_mean_on_all_clouds(torso):
     model = load_model()
     method, landmarks = by_model(model), torso.to_model.apply(torso.landmarks_ras)
-    for protocol, limit in (("frontal", 1.0), ("points_5000", 1.0), ("noisy_1000", 1.6)):
+    for protocol, limit in (("frontal", 0.6), ("points_5000", 0.6), ("noisy_1000", 1.1)):
         assert score_mesh(method(cloud_of(torso, protocol, 0), landmarks), torso)["mean_mm"] < limit
+
+
+def test_outliers_do_not_lead_a_fit_astray():
+    """A torso of the clinic's population whose fit ended 4 mm off while points were believed exact from the first step."""
+    torso = population_torso(FIRST_EVALUATION_SEED + 13, "clinic")
+    landmarks = torso.to_model.apply(torso.landmarks_ras)
+    assert score_mesh(by_model(load_model())(cloud_of(torso, "noisy_1000", 13), landmarks), torso)["mean_mm"] < 1.1
 
 
 def test_principal_components_explain_their_own_training_torsos():
