@@ -23,7 +23,7 @@ from ..measurement.distance import closest_on_mesh
 from ..phantom.basis import load_torso_basis
 from ..phantom.torso import Torso, sample_torso, skin_points
 from ..resources import resource_path
-from .fit import IDENTITY, KERNEL_PER_NOISE, FitSettings, annealed_noise, fit_shape, measured_noise
+from .fit import IDENTITY, FitSettings, fit_shape, stage_noise
 from .model_file import ShapeModel
 from .phantom_training import FIRST_EVALUATION_SEED, FIRST_TRAINING_SEED, population_torso
 from .sampling import mesh_of_code, random_codes
@@ -103,7 +103,9 @@ class PrincipalComponents:
         b, similarity = np.zeros(self.basis.shape[1]), IDENTITY
         for count, kernel in settings.stages:
             points = points_model[order[:count]]
-            noise, kernel = self._for_stage(b, similarity, points, kernel, settings)
+            noise = np.full(len(points), settings.point_noise)
+            seen = similarity.apply(points)
+            noise, kernel = stage_noise(noise, kernel, settings, lambda b=b, seen=seen: self._closest(b, seen)[-1])
             for _ in range(settings.largest_iterations):
                 step, moved = self._step(b, similarity, points, landmarks_model, noise, kernel, settings)
                 b = b + step[:-7]
@@ -124,18 +126,7 @@ class PrincipalComponents:
         n = vertex_normals(vertices, self.faces)[index]
         return vertices, index, n, ((moved - vertices[index]) * n).sum(axis=1)
 
-    def _for_stage(self, b, similarity, points, kernel: float | None, settings: FitSettings) -> tuple[float, float]:
-        """Return the noise that a stage believes and its kernel, as `fit_shape` does."""
-        noise = np.full(len(points), settings.point_noise)
-        if kernel is not None:
-            return float(annealed_noise(noise, kernel)[0]), kernel
-        *_, residual = self._closest(b, similarity.apply(points))
-        measured = float(measured_noise(noise, residual)[0])
-        return measured, max(settings.smallest_kernel, KERNEL_PER_NOISE * measured)
-
-    def _step(
-        self, b, similarity, points, landmarks, noise: float, kernel: float, settings: FitSettings
-    ) -> tuple[np.ndarray, float]:
+    def _step(self, b, similarity, points, landmarks, noise, kernel: float, settings: FitSettings) -> tuple[np.ndarray, float]:
         """Return a Gauss-Newton step over coefficients, rotation, translation and log scale, and the surface's movement."""
         moved = similarity.apply(points)
         vertices, index, n, residual = self._closest(b, moved)
