@@ -155,6 +155,10 @@ class Camera:
         intrinsics = self.intrinsics * np.array([[width / self.width], [height / self.height], [1.0]])
         return Camera(self.name, width, height, intrinsics, self.distortion, self.rotation, self.translation)
 
+    def shrunk(self, longest_px: int) -> Camera:
+        """Return the camera of the picture shrunk to a longer side, itself if that is not longer."""
+        return self.resized(min(1.0, longest_px / max(self.width, self.height)))
+
     def moved(self, to_new: Similarity) -> Camera:
         """Return the same camera in another world frame; image positions do not change."""
         rotation = self.rotation @ to_new.rotation.T

@@ -37,14 +37,14 @@ from .resources import default_model_path
 STAGES = ("frames", "cameras", "dense", "landmarks", "align", "fit", "surface", "report")
 # Rough shares of the whole run, for one progress bar.
 _SHARES = {
-    "frames": 0.08,
-    "cameras": 0.40,
-    "dense": 0.30,
+    "frames": 0.03,
+    "cameras": 0.36,
+    "dense": 0.23,
     "landmarks": 0.01,
-    "align": 0.03,
-    "fit": 0.07,
-    "surface": 0.09,
-    "report": 0.02,
+    "align": 0.02,
+    "fit": 0.13,
+    "surface": 0.19,
+    "report": 0.03,
 }
 DETAILS_MM = {"preview": 3.0, "normal": 1.0, "fine": 0.5}
 LARGE_MOTION_MM = 5.0
@@ -380,9 +380,11 @@ class Reconstruction:
         from .sfm.dense import densify
         from .surface.mesh_file import TriangleMesh, write_ply
 
-        cloud, tracks = densify(self.cameras.cameras, self.frames.read, progress, QUALITIES[self.settings.quality].flow_pixels)
+        cloud, references = densify(
+            self.cameras.cameras, self.frames.read, progress, QUALITIES[self.settings.quality].flow_pixels
+        )
         cloud.save(folder / "dense.npz")
-        tracks.save(folder / "tracks.npz")
+        references.save(folder / "references.npz")
         mesh = TriangleMesh(
             cloud.points_world.astype(float), np.empty((0, 3), int), cloud.normals_world.astype(float), cloud.colors
         )
@@ -397,11 +399,11 @@ class Reconstruction:
         return DenseCloud.load(self.case.path("dense", "dense.npz"))
 
     @cached_property
-    def tracks(self):
-        """Where some of the dense points were seen."""
-        from .sfm.dense import FlowTracks
+    def references(self):
+        """Some of the dense points with the pixel that each was measured from."""
+        from .sfm.dense import References
 
-        return FlowTracks.load(self.case.path("dense", "tracks.npz"))
+        return References.load(self.case.path("dense", "references.npz"))
 
     def _run_landmarks(self, folder: Path, progress: Progress) -> None:
         from .landmarks.locate import locate_landmarks
@@ -437,7 +439,6 @@ class Reconstruction:
 
     def _run_fit(self, folder: Path, progress: Progress) -> None:
         from .shape_model.fit import FitSettings, fit_first_order, fit_shape
-        from .shape_model.track_fit import refine_by_tracks
 
         settings = FitSettings(regularisation=self.settings.regularisation)
         aligned = self.align
@@ -446,25 +447,27 @@ class Reconstruction:
             aligned.landmarks_model,
             self.model,
             settings,
-            progress.part(0.0, 0.5),
+            progress.part(0.0, 0.2),
             noise_model=aligned.noise_model,
         )
-        refined = refine_by_tracks(
-            fit, self.aligned_tracks(), aligned.landmarks_model, self.model, settings, progress=progress.part(0.5, 1.0)
-        )
+        refined = self.fit_to_pictures(fit, settings, progress.part(0.2, 1.0))
         refined.fit.save(folder / "fit.npz")
         np.savez(folder / "motion.npz", motion=refined.motion, tracks=refined.tracks)
         # Said before the surface is computed; the metric scale follows with the surface, here the model's mean one serves.
         largest_mm = _largest_motion(refined.motion) * self.model.mm_per_unit
         (folder / "motion.json").write_text(json.dumps({"largest_mm": largest_mm, "warning": motion_warning(largest_mm)}))
 
-    def aligned_tracks(self):
-        """The flow's tracks in the aligned model frame."""
+    def fit_to_pictures(self, fit, settings, progress: Progress):
+        """Refine a fit to this case's points by its pictures."""
+        from .shape_model.registration import Pictures, fit_to_pictures
         from .shape_model.track_fit import Tracks
 
-        tracks, to_model = self.tracks, self.align.world_to_model
-        cameras = [self.cameras.cameras[name].moved(to_model) for name in tracks.names]
-        return Tracks.of(cameras, tracks.frames, tracks.normalized, to_model.apply(tracks.points_world.astype(float)))
+        references, aligned = self.references, self.align
+        cameras = [self.cameras.cameras[name].moved(aligned.world_to_model) for name in references.names]
+        points = aligned.world_to_model.apply(references.points_world.astype(float))
+        pictures = Pictures(cameras, self.frames.read, QUALITIES[self.settings.quality].flow_pixels)
+        tracks = Tracks.of(cameras, references.frames, references.normalized, points)
+        return fit_to_pictures(fit, tracks, pictures, aligned.landmarks_model, self.model, settings, progress)
 
     @cached_property
     def fit(self):

@@ -29,8 +29,8 @@ VOXEL_SHARE = 1 / 450
 # But no smaller than this many steps of the grid, or most voxels would hold fewer than three points.
 VOXEL_STEPS = 1.1
 FEWEST_POINTS_A_VOXEL = 3
-# Tracks kept of each reference frame, each the mean over a block of pixels (7 mm).
-TRACKS_A_FRAME, BLOCK_PX = 2000, 12
+# Pixels kept of each reference frame, at most one a block (7 mm).
+REFERENCES_A_FRAME, BLOCK_PX = 2000, 12
 SUBJECT_SHARE = 0.6
 
 
@@ -70,13 +70,13 @@ class DenseCloud:
 
 
 @dataclass(frozen=True)
-class FlowTracks:
-    """Some of the points with where each was seen: what a fit to the pictures themselves needs.
+class References:
+    """Some of the points with the pixel that each was measured from: places to look for in other pictures.
 
     Attributes:
         names: (F,) frames, in order.
-        frames: (T, S) index of each sighting's frame; the first is the reference frame. -1 for no sighting.
-        normalized: (T, S, 2) undistorted coordinates on the plane z = 1 of that frame's camera.
+        frames: (T,) index of each one's frame.
+        normalized: (T, 2) undistorted coordinates on the plane z = 1 of that frame's camera.
         points_world: (T, 3) triangulated.
     """
 
@@ -90,7 +90,7 @@ class FlowTracks:
         np.savez(path, **(self.__dict__ | {"names": np.array(self.names)}))
 
     @classmethod
-    def load(cls, path: Path) -> FlowTracks:
+    def load(cls, path: Path) -> References:
         """Read what `save` wrote."""
         with np.load(path) as file:
             values = {key: file[key] for key in file.files}
@@ -114,7 +114,6 @@ class _Points:
         positions: (K, 3) world.
         pixels: (K, 2) in the reference frame.
         information: (K, 3, 3) inverse covariance for an error of 1 in the plane z = 1 of a camera.
-        sightings: (K, S, 2) on that plane, NaN where not seen; the reference frame first.
         squared_error: sum of squared reprojection errors on that plane.
         freedoms: measured coordinates less the fitted ones.
     """
@@ -122,13 +121,12 @@ class _Points:
     positions: np.ndarray
     pixels: np.ndarray
     information: np.ndarray
-    sightings: np.ndarray
     squared_error: float
     freedoms: int
 
     def only(self, kept: np.ndarray) -> _Points:
         """Those of a (K,) mask."""
-        arrays = {key: getattr(self, key)[kept] for key in ("positions", "pixels", "information", "sightings")}
+        arrays = {key: getattr(self, key)[kept] for key in ("positions", "pixels", "information")}
         return replace(self, **arrays)
 
 
@@ -183,7 +181,7 @@ def _sum_rows(index: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:
 
 def densify(
     cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray], progress: Progress, flow_pixels: int
-) -> tuple[DenseCloud, FlowTracks]:
+) -> tuple[DenseCloud, References]:
     """Triangulate dense points on the subject.
 
     Optical flow (DIS, on CLAHE-equalised grey) to the frames i±1 and i±2, followed to i±3 and i±4, checked forward and
@@ -201,7 +199,7 @@ def densify(
     """
     names = sorted(cameras)
     center, distance = subject_sphere(list(cameras.values()))
-    shrunk = [_shrunk(cameras[name], flow_pixels) for name in names]
+    shrunk = [cameras[name].shrunk(flow_pixels) for name in names]
     radius = SUBJECT_SHARE * distance
     pixel = distance / float(np.median([camera.intrinsics[0, 0] for camera in shrunk]))  # on the subject, world units
     voxels = _Voxels(center, radius, max(distance * VOXEL_SHARE, VOXEL_STEPS * PIXEL_STEP * pixel))
@@ -217,7 +215,7 @@ def densify(
             tracks = _tracks(i, shrunk, grid, window.flows)
             found = _triangulate_tracks(shrunk[i], grid, list(tracks.values()))
             found = found.only(np.linalg.norm(found.positions - center, axis=1) < radius)
-            kept.append(_kept_tracks(found, [i, *(i + step for step in tracks)], i))
+            kept.append(_references(found, shrunk[i], i))
             column, row = found.pixels.astype(int).T
             voxels.add(found, window.pictures[i][1][row, column])
             progress((i + 1) / len(names), f"dense points from frame {i + 1} of {len(names)}")
@@ -227,7 +225,7 @@ def densify(
             "so that the skin shows its texture."
         )
     frames, normalized, points = (np.concatenate(part) for part in zip(*kept, strict=True))
-    return voxels.cloud(list(cameras.values())), FlowTracks(tuple(names), frames, normalized, points.astype(np.float32))
+    return voxels.cloud(list(cameras.values())), References(tuple(names), frames, normalized, points.astype(np.float32))
 
 
 class _Window:
@@ -252,10 +250,6 @@ class _Window:
         first = i - self._reach
         self.pictures = {j: value for j, value in (self.pictures | pictures).items() if j >= first}
         self.flows = {pair: value for pair, value in (self.flows | flows).items() if min(pair) >= first}
-
-
-def _shrunk(camera: Camera, longest: int) -> Camera:
-    return camera.resized(min(1.0, longest / max(camera.width, camera.height)))
 
 
 def _prepare(picture: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
@@ -286,30 +280,15 @@ def _grid(camera: Camera, center: np.ndarray, radius: float) -> np.ndarray:
     return np.stack([x.ravel(), y.ravel()], axis=1)
 
 
-def _kept_tracks(found: _Points, frames: list[int], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tracks of small blocks of one reference frame: frames (T, S), normalized (T, S, 2), points (T, 3).
-
-    A block's track is the mean over its pixels, of which those count that were seen wherever a randomly chosen one of
-    them was: so all its sightings are means over the same pixels, and a block that is flat errs less than a pixel.
-    """
-    order = np.random.default_rng(seed).permutation(len(found.positions))
+def _references(found: _Points, camera: Camera, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Choose pixels of reference frame i, one a block: frames (T,), normalized (T, 2), points (T, 3)."""
+    order = np.random.default_rng(i).permutation(len(found.positions))
     block = (found.pixels[order] // BLOCK_PX).astype(np.int64)
-    _, leader, of_block = np.unique(block[:, 1] << 32 | block[:, 0], return_index=True, return_inverse=True)
-    sightings, positions = found.sightings[order], found.positions[order]
-    seen = np.isfinite(sightings[..., 0])
-    wanted = seen[leader]
-    counts = (seen | ~wanted[of_block]).all(axis=1)
-    share = counts / np.bincount(of_block, counts, len(leader))[of_block]
-    columns = np.column_stack([np.nan_to_num(sightings).reshape(len(order), -1), positions])
-    mean = _sum_rows(of_block, len(leader), columns * share[:, None])
-    chosen = np.random.default_rng(seed).permutation(len(leader))[:TRACKS_A_FRAME]
-    slots = 1 + len(NEIGHBOURS) + len(CHAINS)
-    index = np.full((len(chosen), slots), -1, np.int16)
-    normalized = np.full((len(chosen), slots, 2), np.nan, np.float32)
-    index[:, : len(frames)] = np.where(wanted[chosen], frames, -1)
-    means = mean[chosen, :-3].reshape(len(chosen), -1, 2)
-    normalized[:, : len(frames)] = np.where(wanted[chosen, :, None], means, np.nan)
-    return index, normalized, mean[chosen, -3:]
+    _, first = np.unique(block[:, 1] << 32 | block[:, 0], return_index=True)
+    chosen = order[np.random.default_rng(i).permutation(first)[:REFERENCES_A_FRAME]]
+    # COLMAP's pixel centres lie at halves.
+    normalized = camera.normalized(found.pixels[chosen] + 0.5)
+    return np.full(len(chosen), i, np.int16), normalized.astype(np.float32), found.positions[chosen]
 
 
 def _tracks(i: int, cameras: list[Camera], grid: np.ndarray, flows: dict[tuple[int, int], np.ndarray]) -> dict[int, _Track]:
@@ -344,7 +323,7 @@ def _triangulate_tracks(camera: Camera, grid: np.ndarray, tracks: list[_Track]) 
     views = 1 + sum(track.trusted.astype(int) for track in tracks)
     candidates = np.flatnonzero(views >= FEWEST_VIEWS)
     if len(candidates) == 0:
-        return _Points(np.empty((0, 3)), np.empty((0, 2)), np.empty((0, 3, 3)), np.empty((0, len(tracks) + 1, 2)), 0.0, 0)
+        return _Points(np.empty((0, 3)), np.empty((0, 2)), np.empty((0, 3, 3)), 0.0, 0)
     everywhere = _Track(camera, grid, np.ones(len(grid), bool))
     # COLMAP's pixel centres lie at halves.
     used = [_Track(t.camera, t.pixels[candidates] + 0.5, t.trusted[candidates]) for t in [everywhere, *tracks]]
@@ -384,10 +363,7 @@ def _triangulate_tracks(camera: Camera, grid: np.ndarray, tracks: list[_Track]) 
         widest = np.where(track.trusted, np.minimum(widest, cosine), widest)
     good &= widest < np.cos(np.radians(SMALLEST_ANGLE_DEGREES))
     freedoms = int((2 * views[candidates[good]] - 3).sum())
-    sightings = np.stack(
-        [np.where(track.trusted[good, None], seen[good], np.nan) for track, seen in zip(used, observed, strict=True)], axis=1
-    )
-    return _Points(points[good], grid[candidates[good]], information[good], sightings, float(squared[good].sum()), freedoms)
+    return _Points(points[good], grid[candidates[good]], information[good], float(squared[good].sum()), freedoms)
 
 
 def _normals(points: np.ndarray, cameras: list[Camera], neighbours: int = 24) -> np.ndarray:

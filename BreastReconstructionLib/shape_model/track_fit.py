@@ -3,7 +3,7 @@
 A patient breathes and sways while the phone goes around; points triangulated from several moments are then wrong along
 the rays, by ten times the movement. Here every track keeps its ray: the ray of the reference frame meets the model's
 zero level, the point moves with the patient to the other frames' moments, and what counts is how far it then lies from
-where the flow saw it. Code, similarity and the motion of every frame are found together by damped Gauss-Newton.
+where it was seen there. Code, similarity and the motion of every frame are found together by damped Gauss-Newton.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class TrackSettings:
 
     tracks: int = 6000
     pixel_noise: float = 0.5
-    kernel: float = 1.5
+    kernel: float = 1.0
     independent_tracks: float = 1000.0
     smallest_cosine: float = 0.25
     largest_iterations: int = 15
@@ -64,7 +64,7 @@ class Tracks:
         rotation: (F, 3, 3) world-to-camera, scale taken out.
         center: (F, 3).
         focal_px: mean focal length.
-        frames: (T, S) frame of each sighting, -1 for none; the first is the reference.
+        frames: (T, S) frame of each sighting, -1 for none; the first is the reference, alone before patches are registered.
         seen: (T, S, 2) on the plane z = 1, NaN for none.
         depth: (T,) start, along the reference frame's optical axis.
     """
@@ -78,14 +78,15 @@ class Tracks:
 
     @classmethod
     def of(cls, cameras: list[Camera], frames: np.ndarray, normalized: np.ndarray, points_model: np.ndarray) -> Tracks:
-        """Gather tracks.
+        """Gather tracks, or their reference sightings alone.
 
         Args:
             cameras: of the F frames, moved into the aligned model frame.
-            frames: (T, S) see Tracks.
-            normalized: (T, S, 2).
+            frames: (T, S) see Tracks, or (T,).
+            normalized: (T, S, 2), or (T, 2).
             points_model: (T, 3) triangulated, aligned model frame.
         """
+        frames, normalized = frames.reshape(len(frames), -1), normalized.reshape(len(frames), -1, 2)
         rotation = np.array([camera.rotation for camera in cameras])
         center = np.array([camera.center_world for camera in cameras])
         reference = frames[:, 0].astype(int)
@@ -166,10 +167,9 @@ def refine_by_tracks(
         FitError: no finite solution.
     """
     settings, progress = settings or TrackSettings(), progress or Progress()
-    chosen = _spread(tracks, _usable(fit, tracks, model), settings)
-    if len(chosen) < FEWEST_TRACKS:
+    tracks = usable_tracks(fit, tracks, model, settings)
+    if len(tracks.depth) < FEWEST_TRACKS:
         return TrackFit(fit, np.zeros((len(tracks.center), MOTIONS)), 0)
-    tracks = tracks.only(chosen)
     state = State(model.whitened(torch.from_numpy(fit.code)), fit.refinement)
     joint = _Joint(state, np.zeros((len(tracks.center), MOTIONS)), tracks.depth)
     problem = _Problem(tracks, landmarks_model, model, fit_settings, settings)
@@ -201,7 +201,7 @@ def refine_by_tracks(
         prior_distance=float(joint.state.u.norm() / np.sqrt(len(joint.state.u))),
         covariance=np.linalg.inv(linear.matrix)[:size, :size].astype(np.float32),
     )
-    return TrackFit(refined, joint.motion, len(chosen))
+    return TrackFit(refined, joint.motion, len(tracks.depth))
 
 
 @dataclass(frozen=True)
@@ -215,11 +215,12 @@ class _Problem:
     settings: TrackSettings
 
 
-def _usable(fit: ShapeFit, tracks: Tracks, model: ShapeModel) -> np.ndarray:
-    """Tracks whose triangulated point lies near the fitted surface."""
+def usable_tracks(fit: ShapeFit, tracks: Tracks, model: ShapeModel, settings: TrackSettings) -> Tracks:
+    """Choose tracks that lie near the fitted surface, at most `settings.tracks`, spread evenly over it."""
     shape = Shape.of(model, torch.from_numpy(fit.code))
     points = fit.refinement.apply(tracks.points_model())
-    return np.flatnonzero(np.abs(signed_distances(shape, points, ROUGH_WEIGHT)) < LARGEST_DISTANCE)
+    near = np.flatnonzero(np.abs(signed_distances(shape, points, ROUGH_WEIGHT)) < LARGEST_DISTANCE)
+    return tracks.only(_spread(tracks, near, settings))
 
 
 def _spread(tracks: Tracks, usable: np.ndarray, settings: TrackSettings) -> np.ndarray:

@@ -102,16 +102,15 @@ def videos(folder: Path) -> list[dict]:
 
 
 def points(folder: Path) -> dict:
-    """What weights by covariance and the fit to tracks bring: the sample and the videos in the folder, fitted three ways."""
+    """What weights by covariance and the fit to the pictures bring: the sample and the folder's videos, fitted three ways."""
     from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
-    from BreastReconstructionLib.shape_model.track_fit import refine_by_tracks
 
     if not (folder / "demo-normal" / "accuracy.json").exists():
         demo(folder, "normal")
     cases = {"sample": (folder / "demo-normal", resource_path("SampleData", "phantom"))}
     cases |= {f"video {seed}": (folder / f"case{seed}", folder / f"video{seed}") for seed, _ in VIDEOS}
     result = {}
-    print("mean error, mm    equal weights  weighted by covariance  and fitted to tracks")
+    print("mean error, mm    equal weights  weighted by covariance  and fitted to the pictures")
     for name, (case, truth) in cases.items():
         if not (case / "accuracy.json").exists():
             continue
@@ -119,10 +118,10 @@ def points(folder: Path) -> dict:
         aligned, model, settings = reconstruction.align, reconstruction.model, FitSettings()
         equal = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings)
         weighted = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings, noise_model=aligned.noise_model)
-        refined = refine_by_tracks(weighted, reconstruction.aligned_tracks(), aligned.landmarks_model, model, settings).fit
+        refined = reconstruction.fit_to_pictures(weighted, settings, Progress()).fit
         errors = [_fit_error_mm(_opened(case, truth), fit) for fit in (equal, weighted, refined)]
         print(f"{name:16s}" + "".join(f"  {error:13.3f}" for error in errors), flush=True)
-        result[name] = dict(zip(("equal_mm", "weighted_mm", "tracks_mm"), errors, strict=True))
+        result[name] = dict(zip(("equal_mm", "weighted_mm", "pictures_mm"), errors, strict=True))
     return result
 
 

@@ -21,7 +21,7 @@ def points_of(positions, long_axis, sigma_long=0.01, sigma_across=0.001):
     covariance = sigma_across**2 * np.eye(3) + (sigma_long**2 - sigma_across**2) * np.outer(axis, axis)
     count = len(positions)
     information = np.repeat(np.linalg.inv(covariance)[None], count, axis=0)
-    return dense._Points(positions, np.zeros((count, 2)), information, np.zeros((count, 1, 2)), float(count), count)
+    return dense._Points(positions, np.zeros((count, 2)), information, float(count), count)
 
 
 def test_two_directions_meet_where_their_rays_cross():
@@ -68,15 +68,15 @@ def test_memory_does_not_grow_with_the_number_of_frames():
 
 def test_shrunk_camera_sees_the_same_point():
     full = camera([0.2, -2, 0.3])
-    half = dense._shrunk(full, 500)
+    half = full.shrunk(500)
     point = np.array([[0.1, 0.05, -0.2]])
     np.testing.assert_allclose(half.project(point)[0], full.project(point)[0] / 2)
-    assert dense._shrunk(full, 4000).width == full.width
+    assert full.shrunk(4000).width == full.width
 
 
-def test_tracks_are_saved_and_loaded(tmp_path):
-    tracks = dense.FlowTracks(("a.png", "b.png"), np.array([[0, 1, -1]], np.int16), np.zeros((1, 3, 2)), np.ones((1, 3)))
-    tracks.save(tmp_path / "tracks.npz")
-    loaded = dense.FlowTracks.load(tmp_path / "tracks.npz")
-    assert loaded.names == tracks.names
-    np.testing.assert_array_equal(loaded.frames, tracks.frames)
+def test_references_are_saved_and_loaded(tmp_path):
+    references = dense.References(("a.png", "b.png"), np.array([0], np.int16), np.zeros((1, 2)), np.ones((1, 3)))
+    references.save(tmp_path / "references.npz")
+    loaded = dense.References.load(tmp_path / "references.npz")
+    assert loaded.names == references.names
+    np.testing.assert_array_equal(loaded.frames, references.frames)
