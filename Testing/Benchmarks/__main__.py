@@ -5,7 +5,7 @@
 - preview: a rough surface from a code, as a slider needs it.
 - demo, draft: the bundled sample through the command line: stages, time, peak memory, error.
 - videos: five further phantom videos (other bodies, skins, rooms, paths, lenses): a table.
-- points: what weights by covariance and the fit to tracks bring, on the sample and on the videos in the folder.
+- points: what weights by covariance and the fit to the pictures bring, on the sample and on the videos in the folder.
 - mapping: resolution of the features, incremental against global mapping: time and error of the cameras.
 - growth: cost against points, frames, cells and width of the network; --plot draws it.
 
