@@ -79,7 +79,7 @@ class _View:
     def points_at(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, 3) points of the surface at (N, 2) pixels, and where there is surface."""
         depth, covered = self.depth_at(pixels)
-        rays = np.column_stack([self.camera.normalized(pixels + 0.5), np.ones(len(pixels))]) @ self.camera.rotation
+        rays = _rays(self.camera, self.camera.normalized(pixels + 0.5))
         return self.camera.center_world + depth[:, None] * rays, covered
 
 
@@ -186,6 +186,7 @@ def _neighbours(cameras: list[Camera]) -> list[list[int]]:
 
 
 def _rays(camera: Camera, normalized: np.ndarray) -> np.ndarray:
+    """(N, 3) rays through (N, 2) points of the plane z = 1, of length 1 along the optical axis."""
     return np.column_stack([normalized, np.ones(len(normalized))]) @ camera.rotation
 
 
