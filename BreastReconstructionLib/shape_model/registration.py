@@ -31,6 +31,8 @@ ANGLES_DEGREES = (6.0, 12.0, 18.0, 24.0, 36.0)
 # Lengths on the patient, in model units: 15 mm and 5 mm.
 PATCH_SIDE = 0.05
 LARGEST_SHIFT = 0.016
+# But a patch has at least these pixels on each side of its centre.
+FEWEST_PX = 2
 # Cells of the surface from which depth is taken: 3 mm.
 SURFACE_CELL = 0.01
 # Relative difference of depth between a surface that is seen and one behind it.
@@ -58,7 +60,7 @@ class _View:
 
     Attributes:
         camera: in the aligned model frame, of the size of the picture.
-        gray: (H, W) float32.
+        gray: (H, W) uint8; many views are kept at a time.
         inverse_depth: (h, w) float32 along the optical axis, in cells of `cell` pixels; continued where there is no surface.
         covered: (h, w) float32, 1 where the surface is, 0 elsewhere.
         cell: pixels.
@@ -128,8 +130,10 @@ def fit_to_pictures(
         part = progress.part(turn / ROUNDS, (turn + 1) / ROUNDS)
         patches = usable_tracks(fit, references, model, TrackSettings())
         tracks = register_patches(patches, pictures, fit, model, part.part(0.0, 0.8))
-        refined = refine_by_tracks(fit, tracks, landmarks_model, model, fit_settings, progress=part.part(0.8, 1.0))
-        fit = refined.fit
+        found = refine_by_tracks(fit, tracks, landmarks_model, model, fit_settings, progress=part.part(0.8, 1.0))
+        if turn and found.tracks == 0:
+            break  # what the turn before found stays
+        refined, fit = found, found.fit
     return refined
 
 
@@ -202,7 +206,7 @@ def _view(camera: Camera, picture: np.ndarray, surface: _Surface) -> _View:
     """Draw the depth of the surface: at a cell's centre, the mean over the tangent planes of the vertices in it."""
     if picture.shape[1] != camera.width:
         picture = cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
-    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32)
+    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     pixels, depth = camera.project(surface.vertices)
     cell = max(1.3 * camera.intrinsics[0, 0] * surface.spacing / float(np.median(depth)), 1.0)
     width, height = int(np.ceil(camera.width / cell)), int(np.ceil(camera.height / cell))
@@ -247,7 +251,8 @@ class _Patches:
     def about(cls, view: _View, pixels: np.ndarray) -> _Patches:
         """Cut out the part of the picture that holds the patches."""
         depth, _ = view.depth_at(pixels)
-        side = 2 * round(0.5 * PATCH_SIDE * view.camera.intrinsics[0, 0] / float(np.median(depth))) + 1
+        half = round(0.5 * PATCH_SIDE * view.camera.intrinsics[0, 0] / float(np.median(depth)))
+        side = 2 * max(half, FEWEST_PX) + 1
         size = [view.camera.width, view.camera.height]
         low = np.maximum(np.floor(pixels.min(axis=0)).astype(int) - side, 0)
         high = np.minimum(np.ceil(pixels.max(axis=0)).astype(int) + side, size)
@@ -256,13 +261,15 @@ class _Patches:
 
 def _texture(gray: np.ndarray, side: int) -> np.ndarray:
     """Grey less the mean over a patch: light and exposure change from frame to frame, and are no texture."""
+    gray = gray.astype(np.float32)
     return np.clip(CONTRAST * (gray - cv2.blur(gray, (side, side))) + 128.0, 0, 255).astype(np.uint8)
 
 
 def _find(patches: _Patches, points: np.ndarray, view: _View, other: _View) -> tuple[np.ndarray, np.ndarray]:
     """Find patches in another picture: (N, 2) pixels there, and which of them are found."""
     warp = _warp(patches, view, other)
-    warped = _texture(cv2.remap(other.gray, warp[..., 0], warp[..., 1], cv2.INTER_LINEAR), patches.side)
+    gray = cv2.remap(other.gray.astype(np.float32), warp[..., 0], warp[..., 1], cv2.INTER_LINEAR)
+    warped = _texture(gray, patches.side)
     start = (patches.pixels - patches.low).astype(np.float32)
     stop = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01)
     window = (patches.side, patches.side)
