@@ -145,9 +145,12 @@ class Camera:
 
     def rays_world(self, pixels: np.ndarray) -> np.ndarray:
         """Return (N, 3) unit directions in world of the rays through (N, 2) pixels."""
-        normalized = self.normalized(pixels)
-        rays = np.concatenate([normalized, np.ones((len(normalized), 1))], axis=1) @ self.rotation
+        rays = self.rays_of_normalized_world(self.normalized(pixels))
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+
+    def rays_of_normalized_world(self, normalized: np.ndarray) -> np.ndarray:
+        """Return (N, 3) rays in world through (N, 2) points of the plane z = 1, of length 1 along the optical axis."""
+        return np.concatenate([normalized, np.ones((len(normalized), 1))], axis=1) @ self.rotation
 
     def resized(self, factor: float) -> Camera:
         """Return the camera of the picture enlarged by a factor (below 1 to shrink)."""
@@ -205,6 +208,15 @@ def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     for i in range(3):
         np.add.at(normals, faces[:, i], face_normals)
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def shrunk_picture(picture: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return the picture in the size of a shrunk camera's, itself if it has that size."""
+    import cv2
+
+    if picture.shape[1] == camera.width:
+        return picture
+    return cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
 
 
 def sample_picture(picture: np.ndarray, pixels: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..errors import CameraError
-from ..geometry import Camera, sample_picture
+from ..geometry import Camera, sample_picture, shrunk_picture
 from ..progress import Progress
 from .reconstruction import subject_sphere
 
@@ -256,8 +256,7 @@ def _prepare(picture: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarra
     """Return the equalised grey picture and the RGB one, in the size of the camera's picture."""
     import cv2
 
-    if picture.shape[1] != camera.width:
-        picture = cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
+    picture = shrunk_picture(picture, camera)
     gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
     equalised = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(16, 16)).apply(gray)
     return equalised, picture[..., ::-1]

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from ..geometry import Camera, sample_picture
+from ..geometry import Camera, sample_picture, shrunk_picture
 from ..progress import Progress
 from ..surface.extraction import cells_for, extract_zero_level, project_to_zero_level
 from .evaluation import Shape, distances_and_gradients, signed_distances
@@ -81,7 +81,7 @@ class _View:
     def points_at(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, 3) points of the surface at (N, 2) pixels, and where there is surface."""
         depth, covered = self.depth_at(pixels)
-        rays = _rays(self.camera, self.camera.normalized(pixels + 0.5))
+        rays = self.camera.rays_of_normalized_world(self.camera.normalized(pixels + 0.5))
         return self.camera.center_world + depth[:, None] * rays, covered
 
 
@@ -164,7 +164,7 @@ def register_patches(tracks: Tracks, pictures: Pictures, fit: ShapeFit, model: S
         new = [j for j in (i, *neighbours[i]) if j not in views]
         views |= {j: _view(cameras[j], pictures.read(cameras[j].name), surface) for j in new}
         own = np.flatnonzero(reference == i)
-        pixels = camera.project(camera.center_world + _rays(camera, tracks.seen[own, 0]))[0] - 0.5
+        pixels = camera.project(camera.center_world + camera.rays_of_normalized_world(tracks.seen[own, 0]))[0] - 0.5
         points, covered = views[i].points_at(pixels)
         own, pixels, points = own[covered], pixels[covered], points[covered]
         if len(own) == 0:
@@ -189,11 +189,6 @@ def _neighbours(cameras: list[Camera]) -> list[list[int]]:
     return chosen
 
 
-def _rays(camera: Camera, normalized: np.ndarray) -> np.ndarray:
-    """(N, 3) rays through (N, 2) points of the plane z = 1, of length 1 along the optical axis."""
-    return np.column_stack([normalized, np.ones(len(normalized))]) @ camera.rotation
-
-
 def _fitted_surface(fit: ShapeFit, model: ShapeModel) -> _Surface:
     shape = Shape.of(model, torch.from_numpy(fit.code))
     level = extract_zero_level(lambda points: signed_distances(shape, points), cells_for(SURFACE_CELL), guarded=False)
@@ -204,9 +199,7 @@ def _fitted_surface(fit: ShapeFit, model: ShapeModel) -> _Surface:
 
 def _view(camera: Camera, picture: np.ndarray, surface: _Surface) -> _View:
     """Draw the depth of the surface: at a cell's centre, the mean over the tangent planes of the vertices in it."""
-    if picture.shape[1] != camera.width:
-        picture = cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
-    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
+    gray = cv2.cvtColor(shrunk_picture(picture, camera), cv2.COLOR_BGR2GRAY)
     pixels, depth = camera.project(surface.vertices)
     cell = max(1.3 * camera.intrinsics[0, 0] * surface.spacing / float(np.median(depth)), 1.0)
     width, height = int(np.ceil(camera.width / cell)), int(np.ceil(camera.height / cell))
@@ -217,7 +210,7 @@ def _view(camera: Camera, picture: np.ndarray, surface: _Surface) -> _View:
     drawn = np.flatnonzero(inside & (facing > SMALLEST_FACING))
     index = np.floor(pixels[drawn] / cell).astype(int)
     flat = index[:, 1] * width + index[:, 0]
-    rays = _rays(camera, camera.normalized((index + 0.5) * cell))
+    rays = camera.rays_of_normalized_world(camera.normalized((index + 0.5) * cell))
     normals = surface.normals[drawn]
     inverse_depth = (rays * normals).sum(axis=1) / (from_center[drawn] * normals).sum(axis=1)
     nearest = np.zeros(width * height)
