@@ -16,12 +16,13 @@ from .reconstruction import CameraReconstruction, check_registered, lost_warning
 # Skin shows little to SIFT at COLMAP's 0.0067; 0.002 gives ten times more points on it.
 PEAK_THRESHOLD = 0.002
 MATCH_OVERLAP = 6
-# Many frames overlap more, so each needs fewer features; without this the time of matching and mapping grows with the
-# square of the frames. Below 30 frames the limit is COLMAP's own.
-FEATURES_IN_ALL, MOST_FEATURES, FEWEST_FEATURES = 240_000, 8192, 1500
-# Many frames: all cameras are adjusted together each time their number has doubled, not grown by a tenth; on 120 frames the same
-# reprojection error in 0.55 of the time. With few frames that costs accuracy on patients who move.
-MANY_FRAMES, RATIO_OF_MANY = 40, 2.0
+# Many frames overlap more. Each needs fewer features, or the time of mapping grows faster than the frames; all cameras are
+# adjusted together each time their number has doubled, not grown by a tenth (on 120 frames the same reprojection error in 0.55
+# of the time; with few frames that costs accuracy on patients who move); and matched frames lie few degrees apart, so that
+# COLMAP looks in vain for a first pair 16 degrees apart (10 s).
+MANY_FRAMES = 40
+FEATURES_OF_MANY, FEWEST_FEATURES = 180_000, 1500
+ADJUSTMENT_RATIO_OF_MANY, FIRST_PAIR_DEGREES_OF_MANY = 2.0, 5.0
 BATCH_FRAMES, BATCH_PAIRS = 6, 24
 # A phone's main camera films with a focal length of 0.7 to 0.85 of the longer side; COLMAP's own guess is 1.2.
 FOCAL_FACTOR = 0.8
@@ -76,7 +77,8 @@ def find_features(
     database = work_folder / "database.db"
     features = pycolmap.FeatureExtractionOptions()
     features.sift.peak_threshold = PEAK_THRESHOLD
-    features.sift.max_num_features = int(np.clip(FEATURES_IN_ALL // len(names), FEWEST_FEATURES, MOST_FEATURES))
+    if len(names) > MANY_FRAMES:
+        features.sift.max_num_features = max(FEATURES_OF_MANY // len(names), FEWEST_FEATURES)
     features.max_image_size = feature_pixels
     features.use_gpu = False  # GPU SIFT needs a display on most machines
     reader = pycolmap.ImageReaderOptions()
@@ -160,7 +162,8 @@ def map_incrementally(database: Path, image_folder: Path, work_folder: Path, tot
     options.random_seed = RANDOM_SEED
     options.extract_colors = True
     if total > MANY_FRAMES:
-        options.ba_global_frames_ratio = options.ba_global_points_ratio = RATIO_OF_MANY
+        options.ba_global_frames_ratio = options.ba_global_points_ratio = ADJUSTMENT_RATIO_OF_MANY
+        options.mapper.init_min_tri_angle = FIRST_PAIR_DEGREES_OF_MANY
     registered = [0]
 
     def another() -> None:

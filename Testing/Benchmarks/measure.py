@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import resource
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -49,11 +51,22 @@ def _run(pipe: Any, work: Callable[..., Any], arguments: tuple) -> None:
         seconds = time.perf_counter() - start
         if isinstance(value, tuple) and value and isinstance(value[0], Seconds):
             seconds, value = value[0], value[1]
-        unit = 1e9 if sys.platform == "darwin" else 1e6
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-        pipe.send(Measured(value, float(seconds), peak))
+        pipe.send(Measured(value, float(seconds), _peak_gb()))
     except BaseException as error:
         pipe.send(error)
+
+
+def _peak_gb() -> float:
+    """Peak memory of this process; Linux's ru_maxrss counts what its parent held when it started it as well."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1e6
+    return peak_gb_of(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def peak_gb_of(usage: resource.struct_rusage) -> float:
+    """Peak memory that the system says of a process."""
+    return usage.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 class Seconds(float):

@@ -20,7 +20,7 @@ from BreastReconstructionLib.pipeline import Reconstruction, Settings
 from BreastReconstructionLib.progress import Progress
 from BreastReconstructionLib.resources import resource_path
 
-from .measure import measured
+from .measure import measured, peak_gb_of
 
 # Bodies that no training ever saw; what differs besides body, skin, room and path is in the options.
 VIDEOS = (
@@ -36,15 +36,21 @@ GROWTH_FRAMES = (15, 30, 60, 120)
 
 
 def command(*arguments) -> tuple[int, float, float, str]:
-    """Run the command line; return its exit code, seconds, peak memory in GB, and what it printed."""
+    """Run the command line; return its exit code, seconds, peak memory in GB, and what it printed.
+
+    It is started from a small process: Linux counts what the starting process holds as memory of the started one.
+    """
+    return measured(_command, *arguments).value
+
+
+def _command(*arguments) -> tuple[int, float, float, str]:
     start = time.perf_counter()
     words = [sys.executable, "-m", "BreastReconstructionLib", *map(str, arguments)]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     text = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)  # this child's own peak, not the largest of all
     process.returncode = os.waitstatus_to_exitcode(status)
-    peak = usage.ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6)
-    return process.returncode, time.perf_counter() - start, peak, text
+    return process.returncode, time.perf_counter() - start, peak_gb_of(usage), text
 
 
 def stages_of(case: Path) -> dict[str, float]:

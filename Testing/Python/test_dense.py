@@ -1,18 +1,12 @@
 import numpy as np
 import pytest
 
-from BreastReconstructionLib.geometry import Camera
 from BreastReconstructionLib.sfm import dense
+from Testing.cameras import facing_origin
 
 
 def camera(center, name="a"):
-    forward = -np.asarray(center, float)
-    forward /= np.linalg.norm(forward)
-    right = np.cross(forward, [0.0, 0.0, 1.0])
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(forward, right), forward])
-    intrinsics = np.array([[1000.0, 0, 500], [0, 1000.0, 500], [0, 0, 1]])
-    return Camera(name, 1000, 1000, intrinsics, np.zeros(5), rotation, -rotation @ np.asarray(center, float))
+    return facing_origin(name, center, [0.0, 0.0, 1.0], (1000, 1000), 1000.0)
 
 
 def points_of(positions, long_axis, sigma_long=0.01, sigma_across=0.001):

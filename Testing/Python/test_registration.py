@@ -13,20 +13,10 @@ from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
 from BreastReconstructionLib.shape_model.registration import ANGLES_DEGREES, Pictures, fit_to_pictures, register_patches
 from BreastReconstructionLib.shape_model.track_fit import Tracks
+from Testing.cameras import on_arc
 
 WIDTH, HEIGHT, FOCAL = 360, 480, 500.0
 SHIFT = np.array([0.0, 0.0, 0.007])  # 2 mm toward the front
-
-
-def camera(degrees: float) -> Camera:
-    angle = np.radians(degrees)
-    center = np.array([3.0 * np.sin(angle), 0.1, 3.0 * np.cos(angle)])
-    forward = -center / np.linalg.norm(center)
-    right = np.cross(forward, [0.0, 1.0, 0.0])
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(forward, right), forward])
-    intrinsics = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1.0]])
-    return Camera(f"{degrees:.0f}.png", WIDTH, HEIGHT, intrinsics, np.zeros(5), rotation, -rotation @ center)
 
 
 def march(shape: Shape, view: Camera, pixels: np.ndarray, length: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
@@ -61,7 +51,7 @@ def filmed():
     """Nine pictures of the model's mean shape, six degrees apart, each darker than the last."""
     model = load_model()
     shape = Shape.of(model, model.latent_mean)
-    cameras = [camera(degrees) for degrees in range(-24, 25, 6)]
+    cameras = [on_arc(degrees, (WIDTH, HEIGHT), FOCAL) for degrees in range(-24, 25, 6)]
     x, y = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
     pixels = np.column_stack([x.ravel(), y.ravel()])
     pictures, references = {}, []

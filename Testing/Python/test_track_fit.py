@@ -4,29 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from BreastReconstructionLib.geometry import Camera, Similarity, triangulate, vertex_normals
+from BreastReconstructionLib.geometry import Similarity, triangulate, vertex_normals
 from BreastReconstructionLib.phantom.torso import sample_torso
 from BreastReconstructionLib.shape_model.evaluation import Shape, distances_to_surface
 from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
 from BreastReconstructionLib.shape_model.track_fit import EXPANSION_DEPTH, Tracks, refine_by_tracks
+from Testing.cameras import on_arc
 
 FRAMES, SIGHTINGS = 24, 5
 SEED = 7101  # never trained on
 
 
 def cameras_around(count):
-    """Cameras on half a circle about the model frame's origin, three units away, y up."""
-    result = []
-    for k, angle in enumerate(np.radians(np.linspace(-80, 80, count))):
-        center = np.array([3.0 * np.sin(angle), 0.1, 3.0 * np.cos(angle)])
-        forward = -center / np.linalg.norm(center)
-        right = np.cross(forward, [0.0, 1.0, 0.0])
-        right /= np.linalg.norm(right)
-        rotation = np.stack([right, np.cross(forward, right), forward])
-        intrinsics = np.array([[1400.0, 0, 540], [0, 1400.0, 960], [0, 0, 1]])
-        result.append(Camera(f"{k:03d}.png", 1080, 1920, intrinsics, np.zeros(5), rotation, -rotation @ center))
-    return result
+    return [on_arc(degrees, (1080, 1920), 1400.0) for degrees in np.linspace(-80, 80, count)]
 
 
 def moved(points, expansion):
