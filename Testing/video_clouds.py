@@ -18,7 +18,7 @@ from BreastReconstructionLib.phantom.torso import Torso, sample_torso
 from BreastReconstructionLib.pipeline import Reconstruction, Settings
 from Testing.Benchmarks.video_parts import VIDEOS
 
-POINTS = 20_000
+POINTS = 10_000
 SAMPLE_SEED = 1
 
 

@@ -23,9 +23,11 @@ def plot_growth(growth: dict, path: Path) -> None:
     figure, axes = pyplot.subplots(1, 4, figsize=(15, 3.6), constrained_layout=True)
     for axis, (label, power, series) in zip(axes, panels, strict=True):
         for name, values in series.items():
-            x, y = np.array(list(values)), np.array(list(values.values()))
+            x, y = np.array(list(values), float), np.array(list(values.values()))
             axis.loglog(x, y, "o-", label="all" if name == "seconds" else name)
         axis.loglog(x, y[-1] * (x / x[-1]) ** power, "k--", linewidth=0.8, label="linear" if power == 1 else "square")
+        axis.set_xticks(x, [f"{size:,.0f}" for size in x])
+        axis.set_xticks([], minor=True)
         axis.set_xlabel(label)
         axis.set_ylabel("seconds, 2 cores")
         axis.legend(fontsize=8)
