@@ -7,7 +7,7 @@
 - videos: five further phantom videos (other bodies, skins, rooms, paths, lenses): a table.
 - points: what weights by covariance and the fit to the pictures bring, on the sample and on the videos in the folder.
 - mapping: resolution of the features, incremental against global mapping: time and error of the cameras.
-- growth: cost against points, frames, cells and width of the network; --plot draws it.
+- growth: cost against points, frames, cells and width of the network, the last two on CUDA as well; --plot draws it.
 
 Only figures of one run are comparable; run nothing beside it.
 """
@@ -75,10 +75,12 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
         print("growth:")
         result = {
             "points": model_parts.growth_in_points(),
-            "cells": model_parts.growth_in_cells(),
-            "width": model_parts.growth_in_width(),
+            "cells": model_parts.growth_in_cells("cpu"),
+            "width": model_parts.growth_in_width("cpu"),
             "frames": video_parts.growth_in_frames(folder),
         }
+        if torch.cuda.is_available():
+            result["cuda"] = {"cells": model_parts.growth_in_cells("cuda"), "width": model_parts.growth_in_width("cuda")}
         seconds = {count: values["seconds"] for count, values in result["frames"].items()}
         result["exponents"] = {
             "points": exponent(result["points"]),

@@ -175,10 +175,12 @@ def growth_in_points() -> dict:
     return result
 
 
-def growth_in_cells() -> dict:
+def growth_in_cells(device: str, sizes: tuple[int, ...] = (64, 128, 256, 512, 1024)) -> dict:
     """Seconds of the extraction, projected onto the zero level, against the cells a side."""
-    shape, result = _some_shape(load_model()), {}
-    for cells in (64, 128, 256, 512, 1024):
+    model, result = load_model(), {}
+    shape = Shape.of(model.on(device), _some_shape(model).code)
+    signed_distances(shape, np.zeros((1, 3)))  # a card's start does not count
+    for cells in sizes:
         seconds, _ = _timed(
             lambda cells=cells: project_to_zero_level(
                 extract_zero_level(lambda points: signed_distances(shape, points), cells),
@@ -186,22 +188,22 @@ def growth_in_cells() -> dict:
             )
         )
         result[cells] = float(seconds)
-        print(f"  surface at {cells}^3: {result[cells]:.2f} s", flush=True)
+        print(f"  surface at {cells}^3, {device}: {result[cells]:.2f} s", flush=True)
     return result
 
 
-def growth_in_width() -> dict:
+def growth_in_width(device: str, widths: tuple[int, ...] = (100, 200, 300, 400)) -> dict:
     """Seconds for 100,000 signed distances against the width of the members' layers; untrained networks."""
     model, result = load_model(), {}
     points = np.random.default_rng(0).uniform(-0.7, 0.7, (100_000, 3))
-    for width in (100, 200, 300, 400):
+    for width in widths:
         # A width must exceed the members' inputs, which the codes make up.
         size = NetworkSize(hidden=width, **({"global_latent": 48, "local_latent": 24} if width < 196 else {}))
         network = ShapeNetwork(size, model.network.mean_anchors).eval()
         mean = torch.zeros(size.latent)
         untrained = dataclasses.replace(model, network=network, latent_mean=mean, latent_basis=torch.eye(size.latent))
-        shape = Shape.of(untrained, mean)
+        shape = Shape.of(untrained.on(device), mean)
         signed_distances(shape, points[:5000])
         result[width] = float(_timed(lambda shape=shape: signed_distances(shape, points))[0])
-        print(f"  100,000 distances at width {width}: {result[width]:.2f} s", flush=True)
+        print(f"  100,000 distances at width {width}, {device}: {result[width]:.2f} s", flush=True)
     return result

@@ -14,11 +14,12 @@ def plot_growth(growth: dict, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    cuda = {name: {f"{name}, CUDA": values} for name, values in growth.get("cuda", {}).items()}
     panels = [
         ("points fitted to", 1, {"fit": growth["points"]}),
         ("frames (draft)", 1, {key: _column(growth["frames"], key) for key in ("seconds", "cameras", "dense")}),
-        ("cells a side", 2, {"surface": growth["cells"]}),
-        ("width of the network", 2, {"100,000 distances": growth["width"]}),
+        ("cells a side", 2, {"surface": growth["cells"]} | cuda.get("cells", {})),
+        ("width of the network", 2, {"100,000 distances": growth["width"]} | cuda.get("width", {})),
     ]
     figure, axes = pyplot.subplots(1, 4, figsize=(15, 3.6), constrained_layout=True)
     for axis, (label, power, series) in zip(axes, panels, strict=True):

@@ -10,7 +10,7 @@ import torch
 
 from BreastReconstructionLib.shape_model.evaluation import Shape, signed_distances
 from BreastReconstructionLib.shape_model.model_file import load_model
-from Testing.Benchmarks import published
+from Testing.Benchmarks import model_parts, published
 from Testing.Benchmarks.plot import exponent
 from Testing.conftest import ROOT
 
@@ -43,6 +43,13 @@ def test_published_network_is_ours_written_plainly():
     ours = signed_distances(Shape.of(model, code), points, 0.0)
     # Differences are 4e-7; once, in a full run, one point of 500 lay 1.5e-5 apart. Why is not known: not the number of threads.
     np.testing.assert_allclose(published.dense_grid_distances(model, code, points), ours, rtol=1e-4, atol=1e-5)
+
+
+def test_growth_is_measured_at_every_size():
+    for growth, sizes in ((model_parts.growth_in_cells, (48, 64)), (model_parts.growth_in_width, (100, 200))):
+        seconds = growth("cpu", sizes)
+        assert tuple(seconds) == sizes
+        assert min(seconds.values()) > 0
 
 
 def test_exponent():
