@@ -231,7 +231,12 @@ def _adjust_with_two_terms(model) -> None:
         camera.model, camera.params = pycolmap.CameraModelId.RADIAL, [*camera.params, 0.0]
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
-    pycolmap.bundle_adjustment(model, options)
+    config = pycolmap.BundleAdjustmentConfig()
+    for image in model.reg_image_ids():
+        config.add_image(image)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    # pycolmap.bundle_adjustment does the same, but sets the level of COLMAP's log back and writes to the user's terminal.
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
 
 
 def from_pycolmap(model, names: tuple[str, ...], source: str) -> CameraReconstruction:

@@ -17,10 +17,9 @@ from scipy.ndimage import distance_transform_edt
 
 from ..geometry import Camera, sample_picture, shrunk_picture
 from ..progress import Progress
-from ..surface.extraction import cells_for, extract_zero_level, project_to_zero_level
-from .evaluation import Shape, distances_and_gradients, signed_distances
 from .fit import FitSettings, ShapeFit
 from .model_file import ShapeModel
+from .sampling import mesh_of_code
 from .track_fit import TrackFit, Tracks, TrackSettings, refine_by_tracks, usable_tracks
 
 # Registered by the fit to points first, then by the fit to what that found.
@@ -126,11 +125,12 @@ def fit_to_pictures(
     Raises:
         FitError: no finite solution.
     """
+    settings = TrackSettings()
     for turn in range(ROUNDS):
         part = progress.part(turn / ROUNDS, (turn + 1) / ROUNDS)
-        patches = usable_tracks(fit, references, model, TrackSettings())
+        patches = usable_tracks(fit, references, model, settings)
         tracks = register_patches(patches, pictures, fit, model, part.part(0.0, 0.8))
-        found = refine_by_tracks(fit, tracks, landmarks_model, model, fit_settings, progress=part.part(0.8, 1.0))
+        found = refine_by_tracks(fit, tracks, landmarks_model, model, fit_settings, settings, part.part(0.8, 1.0))
         if turn and found.tracks == 0:
             break  # what the turn before found stays
         refined, fit = found, found.fit
@@ -190,11 +190,10 @@ def _neighbours(cameras: list[Camera]) -> list[list[int]]:
 
 
 def _fitted_surface(fit: ShapeFit, model: ShapeModel) -> _Surface:
-    shape = Shape.of(model, torch.from_numpy(fit.code))
-    level = extract_zero_level(lambda points: signed_distances(shape, points), cells_for(SURFACE_CELL), guarded=False)
-    vertices, normals = project_to_zero_level(level, lambda points: distances_and_gradients(shape, points))
     to_aligned = fit.refinement.inverse()
-    return _Surface(to_aligned.apply(vertices), to_aligned.apply_directions(normals), SURFACE_CELL * to_aligned.scale)
+    spacing = SURFACE_CELL * to_aligned.scale
+    mesh = mesh_of_code(model, torch.from_numpy(fit.code), spacing, to_aligned).mesh
+    return _Surface(mesh.vertices_ras, mesh.normals_ras, spacing)
 
 
 def _view(camera: Camera, picture: np.ndarray, surface: _Surface) -> _View:

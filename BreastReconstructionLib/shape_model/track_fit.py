@@ -153,7 +153,7 @@ def refine_by_tracks(
 
     Args:
         fit: by `fit_shape`.
-        tracks: in the aligned model frame.
+        tracks: in the aligned model frame, chosen by `usable_tracks`.
         landmarks_model: (6, 3) in the same frame.
         model: the shape model.
         fit_settings: what is believed besides the tracks.
@@ -161,13 +161,12 @@ def refine_by_tracks(
         progress: reported an iteration.
 
     Returns:
-        the refined fit; unchanged, without motion, if too few tracks meet the fitted surface.
+        the refined fit; unchanged, without motion, if the tracks are too few.
 
     Raises:
         FitError: no finite solution.
     """
     settings, progress = settings or TrackSettings(), progress or Progress()
-    tracks = usable_tracks(fit, tracks, model, settings)
     if len(tracks.depth) < FEWEST_TRACKS:
         return TrackFit(fit, np.zeros((len(tracks.center), MOTIONS)), 0)
     state = State(model.whitened(torch.from_numpy(fit.code)), fit.refinement)

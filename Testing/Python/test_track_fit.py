@@ -9,7 +9,7 @@ from BreastReconstructionLib.phantom.torso import sample_torso
 from BreastReconstructionLib.shape_model.evaluation import Shape, distances_to_surface
 from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
-from BreastReconstructionLib.shape_model.track_fit import EXPANSION_DEPTH, Tracks, refine_by_tracks
+from BreastReconstructionLib.shape_model.track_fit import EXPANSION_DEPTH, Tracks, TrackSettings, refine_by_tracks, usable_tracks
 from Testing.cameras import on_arc
 
 FRAMES, SIGHTINGS = 24, 5
@@ -59,17 +59,22 @@ def error_mm(fit, model, exact, mm_per_unit):
     return distances_to_surface(shape, fit.refinement.apply(exact)).mean() * mm_per_unit
 
 
+def refined(before, tracks, landmarks, model):
+    chosen = usable_tracks(before, tracks, model, TrackSettings())
+    return refine_by_tracks(before, chosen, landmarks, model, FitSettings())
+
+
 def test_breathing_is_found_and_no_longer_bends_the_shape(breathing):
     tracks, points, landmarks, exact, unit, expansion = breathing
     model = load_model()
     before = fit_shape(points, landmarks, model)
-    result = refine_by_tracks(before, tracks, landmarks, model, FitSettings())
+    result = refined(before, tracks, landmarks, model)
     front = exact[exact[:, 2] > 0]
     assert error_mm(result.fit, model, front, unit) < 0.8 * error_mm(before, model, front, unit)
     assert error_mm(result.fit, model, front, unit) < 0.8
     assert np.corrcoef(result.motion[:, 3], expansion)[0, 1] > 0.9
     assert result.tracks > 3000
-    again = refine_by_tracks(before, tracks, landmarks, model, FitSettings())
+    again = refined(before, tracks, landmarks, model)
     np.testing.assert_array_equal(again.fit.code, result.fit.code)
 
 
@@ -77,7 +82,7 @@ def test_too_few_tracks_leave_the_fit_as_it_is(breathing):
     tracks, points, landmarks, _, _, _ = breathing
     model = load_model()
     before = fit_shape(points, landmarks, model)
-    result = refine_by_tracks(before, tracks.only(np.arange(100)), landmarks, model, FitSettings())
+    result = refined(before, tracks.only(np.arange(100)), landmarks, model)
     assert result.tracks == 0
     assert result.fit is before
 
@@ -92,6 +97,6 @@ def test_the_similarity_of_the_first_fit_is_kept_in_play(breathing):
     cameras = [camera.moved(off) for camera in cameras_around(FRAMES)]
     there = Tracks.of(cameras, tracks.frames, tracks.seen, off.apply(points))
     before = fit_shape(off.apply(points), off.apply(landmarks), model)
-    result = refine_by_tracks(before, there, off.apply(landmarks), model, FitSettings())
+    result = refined(before, there, off.apply(landmarks), model)
     front = exact[exact[:, 2] > 0]
     assert error_mm(result.fit, model, off.apply(front), unit) < 0.9
