@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -61,26 +62,33 @@ class BreastReconstruction(ScriptedLoadableModule):
 
 
 def register_sample_data() -> None:
-    """Offer the bundled phantom video in Slicer's Sample Data module; it comes from the installed files."""
+    """Offer the bundled phantom video in Slicer's Sample Data module; it comes from the installed files.
+
+    A click there fills the panel; `SampleData.downloadSamples` from Python, which passes the custom downloader over, returns
+    the paths of the video and of its landmarks.
+    """
     import SampleData
 
+    names = ("video.mp4", "picks.csv")
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category="BreastReconstruction",
         sampleName="BreastReconstructionPhantom",
         thumbnailFileName=str(Path(__file__).resolve().parent / "Resources" / "Icons" / "BreastReconstructionPhantom.png"),
-        uris="",
-        fileNames="",
-        nodeNames="",
+        uris=[resource_path("SampleData", "phantom", name).as_uri() for name in names],
+        fileNames=[f"BreastReconstructionPhantom-{name}" for name in names],
+        nodeNames=[None, None],
+        loadFiles=[False, False],
         customDownloader=lambda source: open_sample(),
     )
 
 
 def open_sample():
-    """Put the bundled sample, video, landmarks and marker, into the panel."""
+    """Put the bundled sample, video, landmarks and marker, into the panel; returns the paths of video and landmarks."""
     slicer.util.selectModule("BreastReconstruction")
     widget = slicer.modules.BreastReconstructionWidget
     folder = resource_path("SampleData", "phantom")
     widget.open_sample(folder / "video.mp4", folder / "picks.csv", json.loads((folder / "truth.json").read_text())["marker"])
+    return [str(folder / "video.mp4"), str(folder / "picks.csv")]
 
 
 @parameterNodeWrapper
@@ -92,6 +100,7 @@ class BreastReconstructionParameterNode:
     quality: str = "normal"
     frameCount: Annotated[int, WithinRange(8, 1000)] = 30
     strategy: str = "sharp"
+    mirrored: bool = False
     backend: str = "colmap"
     cameraPath: str = ""
     vggsfmPython: str = ""
@@ -100,9 +109,11 @@ class BreastReconstructionParameterNode:
     scaleKind: str = "distance"
     distanceFrom: str = "left-nipple"
     distanceTo: str = "right-nipple"
-    distanceMm: Annotated[float, WithinRange(10, 1000)] = 210.0
+    distanceMm: Annotated[float, WithinRange(0, 1000)] = 0.0  # 0: nobody has measured it yet
     markerDictionary: str = "DICT_4X4_50"
-    markerMm: Annotated[float, WithinRange(5, 500)] = 80.0
+    markerNumber: Annotated[int, WithinRange(-1, 9999)] = -1  # -1: any
+    markerMm: Annotated[float, WithinRange(0, 500)] = 0.0  # 0: nobody has measured it yet
+    trustScale: bool = False
     modelPath: str = ""
     regularisation: Annotated[float, WithinRange(0.05, 20)] = 1.0
     detailMm: Annotated[float, WithinRange(0.4, 10)] = 1.0
@@ -114,6 +125,11 @@ class BreastReconstructionParameterNode:
 # The parameters of one patient: kept with the case's folder in the scene, and set again when the patient is chosen.
 PANEL_FILE = "panel.json"
 PARAMETER_NAMES = tuple(BreastReconstructionParameterNode.__annotations__)
+
+
+def one_spelling(path: str) -> str:
+    """Return a folder's path as every part of the panel spells it: absolute, without a slash at its end; '' stays."""
+    return str(Path(os.path.abspath(os.path.expanduser(path)))) if path else ""
 
 
 class BreastReconstructionLogic(ScriptedLoadableModuleLogic):
@@ -141,11 +157,13 @@ class BreastReconstructionLogic(ScriptedLoadableModuleLogic):
             values += ["--vggsfm-python", p.vggsfmPython, "--vggsfm-checkout", p.vggsfmFolder]
         if landmarks is not None:
             values += ["--landmarks", landmarks]
-        values += {
-            "distance": ["--distance", f"{p.distanceFrom}:{p.distanceTo}={p.distanceMm:g}"],
-            "marker": ["--marker", f"{p.markerDictionary}:{p.markerMm:g}"],
-            "approximate": ["--approximate-scale"],
-        }[p.scaleKind]
+        number = f":{p.markerNumber}" if p.markerNumber >= 0 else ""
+        distance = ["--distance", f"{p.distanceFrom}:{p.distanceTo}={p.distanceMm:g}"] if p.distanceMm > 0 else []
+        marker = ["--marker", f"{p.markerDictionary}{number}:{p.markerMm:g}"] if p.markerMm > 0 else []
+        scale = {"distance": distance, "marker": marker, "both": [*distance, *marker], "approximate": []}[p.scaleKind]
+        values += scale or ["--approximate-scale"]  # the panel starts no surface while a measure is missing
+        values += ["--trust-scale"] if p.trustScale else []
+        values += ["--mirrored"] if p.mirrored else []
         values += ["--model", p.modelPath] if p.modelPath else []
         values += ["--remove-unseen"] if p.removeUnseen else []
         values += ["--correct-nipples"] if p.correctNipples else []
@@ -294,6 +312,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def choose_case(self, path: str) -> None:
         """Use another case folder, with the settings of its last run, and show what it holds."""
+        path = one_spelling(path)
         self.parameters.casePath = path
         kept = Path(path) / PANEL_FILE
         if path and kept.is_file():
@@ -328,6 +347,9 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         missing = self.landmarks.missing()
         if missing and self._states["dense"] == "done":
             self.say(_("Place all six landmarks first; missing: {names}.").format(names=", ".join(missing)))
+            return
+        if not missing and (needed := self.scale.missing()):
+            self.say(needed)
             return
         self.run("dense" if missing else "report")
 
@@ -400,7 +422,8 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui.detailsText.setPlainText(outcome.details)
         if outcome.kind == DONE:
             self.ui.progressBar.value = 100
-            self.say(_("Done."))
+            doubts = outcome.result.get("doubts", [])
+            self.say(_("Done, but DOUBTFUL: {doubts}").format(doubts=" ".join(doubts)) if doubts else _("Done."))
             if "report" in self._finished_stages:
                 self.result.show()
             elif self.landmarks.missing():
@@ -447,7 +470,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             self._on_parameters(None, None)
 
     def _on_case_path(self, path: str) -> None:
-        if path != self.parameters.casePath:
+        if one_spelling(path) != self.parameters.casePath:
             self.choose_case(path)
 
     def _refresh_patients(self) -> None:
@@ -491,10 +514,10 @@ class BreastReconstructionTest(ScriptedLoadableModuleTest):
         """The parameters become a command line that the library understands."""
         logic = BreastReconstructionLogic()
         parameters = logic.getParameterNode()
-        parameters.videoPath, parameters.casePath = "video.mp4", "case"
+        parameters.videoPath, parameters.casePath, parameters.distanceMm = "video.mp4", "case", 210.0
         settings = settings_from_arguments(logic.arguments(parameters, "landmarks.csv", "report"))
         self.assertEqual(settings.frame_count, 30)
-        self.assertEqual(settings.scale.mm, 210.0)
+        self.assertEqual(settings.scales[0].mm, 210.0)
         self.delayDisplay("parameters become settings")
 
     def test_surface_node_has_scalars(self):

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from dataclasses import asdict
 from functools import lru_cache
@@ -19,6 +20,8 @@ from .errors import BreastReconstructionError, Cancelled, DependencyError
 from .pipeline import DETAILS_MM, QUALITIES, STAGES, Settings, StageEvent, run
 from .progress import CancellationToken
 
+# A worker whose parent is gone has so long to stop at a safe point.
+SECONDS_TO_STOP = 10.0
 _EXIT_CODES = """\
 exit codes:
   0 done                    5 landmarks             10 a package is missing
@@ -36,11 +39,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    _check_scale_given(parser, options)
     console = _Console(getattr(options, "json_progress", False))
     token = CancellationToken(getattr(options, "cancel_file", None))
+    answers = options.command is _model_explore
     if getattr(options, "follow_parent", False):
-        _follow_parent(token, options.command is not _model_explore)
-    previous = _on_interrupt(token)
+        _follow_parent(token, watch_input=not answers)
+        console.tell("started", process=os.getpid())
+    previous = _on_interrupt(token, at_once=answers)
     try:
         options.command(options, console, token)
         return 0
@@ -70,28 +76,52 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(number, handler)
 
 
-def _follow_parent(token: CancellationToken, watch_input: bool) -> None:
-    """Lead a process group, so that the parent can end all of it, and cancel once the parent is gone.
+def _check_scale_given(parser: argparse.ArgumentParser, options) -> None:
+    """End with exit code 2 if a surface is asked for without a word about its scale, or with contrary ones."""
+    given = bool(getattr(options, "marker", None) or getattr(options, "distance", None))
+    approximate = getattr(options, "approximate_scale", False)
+    if getattr(options, "needs_scale", False) and not given and not approximate:
+        parser.error("one of the arguments --distance, --marker, --approximate-scale is required")
+    if given and approximate:
+        parser.error("argument --approximate-scale: not allowed with --distance or --marker, which measure it")
 
-    Standard input closes then, on every system. A command that reads its input ends by itself.
+
+def _follow_parent(token: CancellationToken, watch_input: bool) -> None:
+    """Lead a process group, so that all of it can be ended, and end once the parent is gone.
+
+    Slicer's end closes standard input, on every system; a launcher's end gives this process another parent. A command that reads
+    its input hears the first by itself. What does not stop at a safe point is ended by force.
     """
     if hasattr(os, "setpgrp"):
         os.setpgrp()
+    parent = os.getppid()
 
-    def wait() -> None:
+    def end() -> None:
+        token.cancel()
+        time.sleep(SECONDS_TO_STOP)
+        if hasattr(os, "killpg"):
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        os._exit(Cancelled.exit_code)
+
+    def wait_for_input() -> None:
         while os.read(0, 1):  # not sys.stdin: its lock, held by a thread, breaks the interpreter's end
             pass
-        token.cancel()
+        end()
 
-    if watch_input:
+    def wait_for_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        end()
+
+    for wait in (wait_for_parent, *([wait_for_input] if watch_input else [])):
         threading.Thread(target=wait, daemon=True).start()
 
 
-def _on_interrupt(token: CancellationToken) -> dict:
-    """Let Ctrl-C and a termination request end the run at a safe point; a second one ends it at once."""
+def _on_interrupt(token: CancellationToken, at_once: bool) -> dict:
+    """Let Ctrl-C and a termination request end the run at a safe point; a second one, or where nothing is lost, at once."""
 
     def handle(number, frame):
-        if token.cancelled:
+        if token.cancelled or at_once:
             raise KeyboardInterrupt
         token.cancel()
 
@@ -127,18 +157,22 @@ class _Console:
             self._last = event.stage
             print(f"{event.stage}: {event.words}", file=sys.stderr, flush=True)
 
+    def tell(self, event: str, **values) -> None:
+        """Print an event for a program that listens; people are told nothing."""
+        if self._as_json:
+            print(json.dumps({"event": event, **values}), flush=True)
+
     def say(self, text: str, **values) -> None:
         """Print a result for people, or its values as one JSON line."""
         if self._as_json:
-            print(json.dumps({"event": "result", **values}), flush=True)
+            self.tell("result", **values)
         else:
             self.close()
             print(text, flush=True)
 
     def error(self, sentence: str, code: int) -> None:
         self.close()
-        if self._as_json:
-            print(json.dumps({"event": "error", "message": sentence, "code": code}), flush=True)
+        self.tell("error", message=sentence, code=code)
         print(f"Error: {sentence}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
@@ -170,11 +204,7 @@ def settings_from_arguments(arguments: list[str]) -> Settings:
 def _settings(options) -> Settings:
     from .measurement.scale import parse_distance, parse_marker
 
-    scale = None
-    if options.distance is not None:
-        scale = parse_distance(options.distance)
-    elif options.marker is not None:
-        scale = parse_marker(options.marker)
+    scales = (*map(parse_marker, options.marker or ()), *map(parse_distance, options.distance or ()))
     cameras, path = options.cameras, None
     if cameras not in ("colmap", "vggsfm"):
         path = Path(cameras)
@@ -182,7 +212,9 @@ def _settings(options) -> Settings:
     return Settings(
         video=options.video,
         landmarks=options.landmarks,
-        scale=scale,
+        scales=scales,
+        trust_scale=options.trust_scale,
+        mirrored=options.mirrored,
         frame_count=options.frames,
         strategy=options.strategy,
         cameras=cameras,
@@ -203,12 +235,13 @@ def _settings(options) -> Settings:
 def _say_result(case: Path, console: _Console) -> None:
     report = json.loads((case / "report.json").read_text())
     scale = report["scale"]
-    lines = [
+    lines = [f"WARNING: {doubt}" for doubt in report["doubts"]]
+    lines += [
         f"The surface is in {case / 'surface.ply'}, the sheet to check in {case / 'report.png'}.",
         f"Scale: {scale['source']}; uncertain by {100 * scale['relative_uncertainty']:.1f} %.",
     ]
     lines += [f"Note: {warning}" for warning in report["warnings"]]
-    values = {"case": str(case), "warnings": report["warnings"]}
+    values = {"case": str(case), "doubts": report["doubts"], "warnings": report["warnings"]}
     accuracy_file = case / "accuracy.json"
     if accuracy_file.exists():
         accuracy = json.loads(accuracy_file.read_text())
@@ -233,7 +266,7 @@ def _demo(options, console: _Console, token: CancellationToken) -> None:
     settings = Settings(
         video=folder / "video.mp4",
         landmarks=folder / "picks.csv",
-        scale=parse_marker(marker),
+        scales=(parse_marker(marker),),
         quality=options.quality,
         truth=folder,
     )
@@ -256,6 +289,7 @@ def _inspect(options, console: _Console, token: CancellationToken) -> None:
         numbers = json.loads(report.read_text())
         lines.append(f"  scale: {numbers['scale']['source']} (± {100 * numbers['scale']['relative_uncertainty']:.1f} %)")
         lines.append(f"  frames: {numbers['frames']['registered']} of {numbers['frames']['selected']} placed in space")
+        lines += [f"  WARNING: {doubt}" for doubt in numbers.get("doubts", [])]
         lines += [f"  note: {warning}" for warning in numbers["warnings"]]
     console.say("\n".join(lines), stages=stages)
 
@@ -266,6 +300,22 @@ def _environment(options, console: _Console, token: CancellationToken) -> None:
     found = inspect_environment()
     lines = [f"  {name:24s} {version or 'not installed'}" for name, version in found.packages.items()]
     console.say("\n".join([f"Python {found.python}", *lines, f"device: {found.device}"]), **asdict(found))
+
+
+def _private_python(options, console: _Console, token: CancellationToken) -> None:
+    from .private_python import install_private_python
+
+    last = [""]
+
+    def report(fraction: float, words: str) -> None:
+        token.raise_if_cancelled()
+        last[0] = words or last[0]
+        console.progress(StageEvent("private Python", fraction, fraction, last[0]))
+
+    lines = options.requirements.read_text().splitlines()
+    requirements = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    path = install_private_python(requirements, report, options.folder, options.python)
+    console.say(f"The private Python is {path}.", interpreter=path)
 
 
 def _model_explore(options, console: _Console, token: CancellationToken) -> None:
@@ -607,6 +657,10 @@ def _parser() -> argparse.ArgumentParser:
     inspect = _add(commands, "inspect", "say what a case folder holds", _inspect)
     inspect.add_argument("case", type=Path, metavar="CASE", help="case folder")
 
+    private = _add(commands, "private-python", "make a Python of its own for Slicer's panel (fetches packages)", _private_python)
+    private.add_argument("requirements", type=Path, metavar="FILE", help="requirements.txt")
+    private.add_argument("--folder", type=Path, metavar="FOLDER", help="where (default: in your home folder)")
+    private.add_argument("--python", metavar="PYTHON", help="interpreter that uv takes (default: a native one that it fetches)")
     _add(commands, "environment", "say which packages are installed and on what device the fit will run", _environment)
 
     phantom = commands.add_parser("phantom", help="synthetic patients with exact ground truth")
@@ -740,10 +794,22 @@ def _reconstruct_parser(commands, name: str, words: str, until: str) -> None:
         metavar="FILE",
         help="the six landmarks: .csv with landmark,video_frame,x_px,y_px; <frame>_landmarks.txt; .mrk.json, .pp or .ply",
     )
-    scale = sub.add_mutually_exclusive_group(required=until in ("surface", "report"))
-    scale.add_argument("--distance", metavar="A:B=MM", help="known distance, such as left-nipple:right-nipple=210")
-    scale.add_argument("--marker", metavar="DICT:MM", help="printed ArUco marker and its side, such as DICT_4X4_50:80")
-    scale.add_argument("--approximate-scale", action="store_true", help="nothing was measured: mean body size")
+    sub.add_argument(
+        "--distance",
+        action="append",
+        metavar="A:B=MM",
+        help="known straight distance, such as left-nipple:right-nipple=210; with --marker or another distance they are compared",
+    )
+    sub.add_argument(
+        "--marker",
+        action="append",
+        metavar="DICT[:NUMBER]:MM",
+        help="printed ArUco marker and the side of its black square, such as DICT_4X4_50:80, or DICT_4X4_50:7:80",
+    )
+    sub.add_argument("--approximate-scale", action="store_true", help="nothing was measured: mean body size")
+    sub.add_argument("--trust-scale", action="store_true", help="I have checked the scale: use it, whatever speaks against it")
+    sub.add_argument("--mirrored", action="store_true", help="the video shows what a mirror shows (some front cameras): flip it")
+    sub.set_defaults(needs_scale=until in ("surface", "report"))
     _case_output(sub)
     _quality(sub)
     sub.add_argument("--frames", type=_count, metavar="N", help="frames to use (default 30; 20 for a draft)")

@@ -9,6 +9,8 @@ from importlib import metadata, util
 # Import name -> name of the package.
 PACKAGES = {
     "torch": "torch",
+    "av": "av",
+    "PIL": "pillow",
     "numpy": "numpy",
     "scipy": "scipy",
     "cv2": "opencv-python-headless",

@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,11 +23,15 @@ from .errors import CameraError, CaseError, LandmarkError
 from .geometry import Similarity, model_to_patient, vertex_normals
 from .landmarks.files import LandmarkInput, read_landmarks, write_landmarks_mrk_json
 from .landmarks.names import LANDMARK_NAMES, NIPPLES
+from .measurement.residuals import doubt_of_residuals, misfit
 from .measurement.scale import (
     KnownDistance,
     KnownMarker,
     Scale,
+    agreed_scale,
     approximate_scale,
+    check_typed,
+    doubted_scale,
     scale_from_distance,
     scale_from_marker,
 )
@@ -83,7 +87,9 @@ class Settings:
     Attributes:
         video: video file or image folder.
         landmarks: landmark file; see landmarks.files. None will do up to the dense stage.
-        scale: a KnownDistance, a KnownMarker, or None for the approximate scale.
+        scales: what is known in millimetres, each a KnownDistance or a KnownMarker; none for the approximate scale.
+        trust_scale: the user has checked the scale: it is used whatever speaks against it.
+        mirrored: the video shows what a mirror shows, as some front cameras film; it is flipped.
         quality: 'normal' or 'draft'; see QUALITIES.
         frame_count: frames to use; None for the quality's.
         strategy: 'sharp' or 'uniform'.
@@ -101,7 +107,9 @@ class Settings:
 
     video: Path
     landmarks: Path | None = None
-    scale: KnownDistance | KnownMarker | None = None
+    scales: tuple[KnownDistance | KnownMarker, ...] = ()
+    trust_scale: bool = False
+    mirrored: bool = False
     quality: str = "normal"
     frame_count: int | None = None
     strategy: str = "sharp"
@@ -151,12 +159,15 @@ def run(
     Raises:
         BreastReconstructionError: its children say what is wrong and what to do.
     """
+    check_typed(settings.scales, settings.trust_scale)
     case = Case(folder)
     with case.lock(), disk_errors(case.folder):
         reconstruction = Reconstruction(case, settings, report, Progress() if token is None else Progress(token=token))
         reconstruction.check_inputs(until)
         for stage in STAGES[: STAGES.index(until) + 1]:
             reconstruction.ensure(stage)
+            if stage == "frames" and until != "frames":
+                reconstruction.check_markers()
     return case.folder
 
 
@@ -199,16 +210,28 @@ class Reconstruction:
             raise LandmarkError("No landmarks are given; place all six.")
         self.landmark_input  # noqa: B018  (reading it is the check)
         self.source_info  # noqa: B018
-        if isinstance(self.settings.scale, KnownMarker):
+        if self._markers:
             from .video.markers import aruco_dictionary
 
-            aruco_dictionary(self.settings.scale.dictionary)
+            for marker in self._markers:
+                aruco_dictionary(marker.dictionary)
         if self.settings.shape_model is not None:
             self.model  # noqa: B018
         if self.settings.truth is not None:
             from .measurement.accuracy import read_truth
 
             read_truth(self.settings.truth)
+
+    def check_markers(self) -> None:
+        """Look for the printed markers in the chosen frames, before the cameras are found.
+
+        Raises:
+            ScaleError: one is in no frame.
+        """
+        if self._markers and not self.case.is_current("surface", self.key("surface")):
+            from .video.markers import require_markers
+
+            require_markers(self.frames.names, self.frames.read, self._markers, self.settings.mirrored)
 
     # Inputs ---------------------------------------------------------------------------------------------------------
 
@@ -219,10 +242,17 @@ class Reconstruction:
 
         return probe(self.settings.video)
 
+    @property
+    def _markers(self) -> list[KnownMarker]:
+        return [known for known in self.settings.scales if isinstance(known, KnownMarker)]
+
     @cached_property
     def landmark_input(self) -> LandmarkInput:
-        """The landmark file, as given."""
-        return LandmarkInput((), {}) if self.settings.landmarks is None else read_landmarks(self.settings.landmarks)
+        """The landmark file, its pictures numbered as the source's and its pixels those of the chosen frames."""
+        if self.settings.landmarks is None:
+            return LandmarkInput((), {})
+        given = read_landmarks(self.settings.landmarks).of_pictures(self.source_info.files)
+        return given.flipped(self.source_info.width) if self.settings.mirrored else given
 
     @cached_property
     def model(self):
@@ -237,9 +267,7 @@ class Reconstruction:
     def _video_hash(self) -> str:
         video = self.settings.video
         if video.is_dir():
-            from .video.frames import image_files
-
-            return hashlib.sha256("".join(hash_of_file(path) for path in image_files(video)).encode()).hexdigest()
+            return hashlib.sha256("".join(hash_of_file(path) for path in self.source_info.files).encode()).hexdigest()
         return hash_of_file(video)
 
     def _stage_settings(self, stage: str) -> dict:
@@ -247,6 +275,7 @@ class Reconstruction:
         s = self.settings
         if stage == "frames":
             values = {"video": self._video_hash, "count": self._frame_count, "strategy": s.strategy}
+            values |= {"mirrored": True} if s.mirrored else {}
             return {**values, "required": self._required_frames(values)}
         if stage == "cameras":
             extra = [] if s.cameras_path is None else [_hash_of_path(s.cameras_path)]
@@ -261,9 +290,10 @@ class Reconstruction:
         if stage == "fit":
             return {"regularisation": s.regularisation, "first_order": s.first_order_fit}
         if stage == "surface":
-            scale = s.scale and {"kind": type(s.scale).__name__, **asdict(s.scale)}
-            nipples = {"correct_nipples": True} if s.correct_nipples else {}
-            return {"scale": scale, "detail_mm": self._detail_mm, "remove_unseen": s.remove_unseen, **nipples}
+            scales = [{"kind": type(known).__name__, **asdict(known)} for known in s.scales]
+            asked = {"correct_nipples": True} if s.correct_nipples else {}
+            asked |= {"trust_scale": True} if s.trust_scale else {}
+            return {"scales": scales, "detail_mm": self._detail_mm, "remove_unseen": s.remove_unseen, **asked}
         if stage == "report":
             return {"truth": hash_of_file(s.truth / "truth.json") if s.truth else None}
         return {}
@@ -283,7 +313,7 @@ class Reconstruction:
     @property
     def _frame_count(self) -> int:
         # Imported cameras name pictures; all pictures of a folder are taken, so that every name is found.
-        if self.settings.cameras_path is not None and not self.source_info.frames_per_second:
+        if self.settings.cameras_path is not None and self.source_info.is_folder:
             return self.source_info.frame_count
         return self.settings.frame_count or QUALITIES[self.settings.quality].frame_count
 
@@ -323,11 +353,14 @@ class Reconstruction:
 
     def _run_frames(self, folder: Path, progress: Progress) -> None:
         from .video.frames import select_frames
+        from .video.markers import mirror_doubts
 
         values = self._stage_settings("frames")
-        frames = select_frames(
-            self.settings.video, folder, values["count"], values["strategy"], tuple(values["required"]), progress
-        )
+        mirrored = self.settings.mirrored
+        required = tuple(values["required"])
+        frames = select_frames(self.settings.video, folder, values["count"], values["strategy"], required, progress, mirrored)
+        if not self._markers:  # those are asked for by name
+            frames = replace(frames, doubts=mirror_doubts(frames.names, frames.read, mirrored))
         frames.save(folder / "frames.json")
 
     @cached_property
@@ -338,6 +371,8 @@ class Reconstruction:
         return Frames.load(self.case.path("frames", "frames.json"))
 
     def _run_cameras(self, folder: Path, progress: Progress) -> None:
+        from .sfm.reconstruction import check_sweep
+
         s, frames = self.settings, self.frames
         aliases = dict(zip(frames.source_names, frames.names, strict=False))
         if s.cameras == "colmap":
@@ -362,12 +397,17 @@ class Reconstruction:
         elif s.cameras == "colmap-model":
             from .sfm.imported import read_colmap_model
 
-            result = read_colmap_model(s.cameras_path, frames.names, aliases)
+            result = read_colmap_model(s.cameras_path, frames.names, aliases, (frames.width, frames.height))
         else:
             from .sfm.imported import read_vggsfm_predictions
 
             result = read_vggsfm_predictions(s.cameras_path, frames.names, aliases, frames.width, frames.height)
-        result.save(folder / "cameras.json")
+        if s.cameras_path is not None:
+            from .sfm.imported import check_cameras_fit_pictures
+
+            check_cameras_fit_pictures(result.cameras, frames.read)
+        short_arc = check_sweep(list(result.cameras.values()))
+        replace(result, warnings=(*result.warnings, *short_arc)).save(folder / "cameras.json")
 
     @cached_property
     def cameras(self):
@@ -490,7 +530,8 @@ class Reconstruction:
         mesh = self._mesh(scale, world_to_patient, progress)
         landmarks = world_to_patient.apply(self.landmarks.points_world)
         write_ply(folder / "surface.ply", mesh)
-        write_landmarks_mrk_json(folder / "landmarks.mrk.json", dict(zip(LANDMARK_NAMES, landmarks, strict=True)))
+        named = dict(zip(LANDMARK_NAMES, landmarks, strict=True))
+        write_landmarks_mrk_json(folder / "landmarks.mrk.json", named, world_to_patient)
         document = {"scale": scale.as_dict(), "world_to_patient_ras_mm": world_to_patient.as_dict()}
         (folder / "surface.json").write_text(json.dumps(document, indent=1))
 
@@ -506,22 +547,34 @@ class Reconstruction:
         return Similarity.from_dict(document["world_to_patient_ras_mm"]).after(self.align.world_to_model.inverse())
 
     def _scale(self) -> Scale:
-        """The metric scale, in mm a world unit."""
-        known, cameras = self.settings.scale, self.cameras.cameras
+        """The metric scale, in mm a world unit, with what speaks against it."""
+        from .sfm.reconstruction import subject_sphere
+
+        known, units_per_world = self.settings.scales, self._world_to_fit().scale
+        if not known:
+            return approximate_scale(self.model.mm_per_unit, self.model.mm_per_unit_spread, units_per_world)
+        trusted = self.settings.trust_scale
+        scale = agreed_scale([self._scale_of(one) for one in known], trusted)
+        _, distance = subject_sphere(list(self.cameras.cameras.values()))
+        prior = self.model.mm_per_unit, self.model.mm_per_unit_spread
+        mm_per_unit = scale.mm_per_world / units_per_world
+        return doubted_scale(scale, known, mm_per_unit, prior, distance * scale.mm_per_world, trusted)
+
+    def _scale_of(self, known: KnownDistance | KnownMarker) -> Scale:
+        cameras = self.cameras.cameras
         if isinstance(known, KnownMarker):
-            from .video.markers import find_marker
+            from .video.markers import find_markers, marker_words
 
-            seen = find_marker(cameras, self.frames.read, known.dictionary)
-            return scale_from_marker(known, seen.side_world, seen.side_spread_world, seen.sightings)
-        if isinstance(known, KnownDistance):
-            from .sfm.reconstruction import subject_sphere
+            seen, every = find_markers(cameras, self.frames.read, known)
+            scale = scale_from_marker(replace(known, number=seen.number), seen.side_world, seen.side_spread_world, seen.sightings)
+            in_view = tuple(marker_words(marker, known.dictionary, scale.mm_per_world) for marker in every)
+            return replace(scale, markers_in_view=in_view)
+        from .sfm.reconstruction import subject_sphere
 
-            landmarks = self.landmarks
-            focal = float(np.mean([camera.intrinsics[0, 0] for camera in cameras.values()]))
-            _, distance = subject_sphere(list(cameras.values()))
-            return scale_from_distance(known, landmarks.points_world, landmarks.reprojection_px, landmarks.views, focal, distance)
-        units_per_world = self._world_to_fit().scale
-        return approximate_scale(self.model.mm_per_unit, self.model.mm_per_unit_spread, units_per_world)
+        landmarks = self.landmarks
+        focal = float(np.mean([camera.intrinsics[0, 0] for camera in cameras.values()]))
+        _, distance = subject_sphere(list(cameras.values()))
+        return scale_from_distance(known, landmarks.points_world, landmarks.reprojection_px, landmarks.views, focal, distance)
 
     def _world_to_fit(self) -> Similarity:
         return self.fit.refinement.after(self.align.world_to_model)
@@ -546,7 +599,7 @@ class Reconstruction:
         level = extract_zero_level(lambda points: signed_distances(shape, points), cells)
         progress(0.3, "vertices onto the zero level")
         vertices_model, normals_model = project_to_zero_level(level, lambda points: distances_and_gradients(shape, points))
-        uncertainty = self._uncertainty_model(vertices_model) * mm_per_unit
+        uncertainty = self._uncertainty_model(vertices_model) * mm_per_unit * self._misfit(mm_per_unit)
         fit_to_patient = model_to_patient(mm_per_unit)
         vertices, normals = fit_to_patient.apply(vertices_model), fit_to_patient.apply_directions(normals_model)
         if self.settings.correct_nipples:
@@ -566,6 +619,11 @@ class Reconstruction:
             "uncertainty_mm": uncertainty[kept],
         }
         return TriangleMesh(vertices[kept], faces, normals[kept], seen.colors[kept], scalars)
+
+    def _misfit(self, mm_per_unit: float) -> float:
+        """How many times larger the residuals are than in a sound run, 1 at least."""
+        longer = max(self.frames.width, self.frames.height)
+        return misfit(self.cameras.reprojection_error_px, longer, self.fit.residual_p95 * mm_per_unit)
 
     def _uncertainty_model(self, vertices_model: np.ndarray) -> np.ndarray:
         """Standard deviation of the surface along its normal, model units: the fit's posterior and the model's own error.
@@ -622,6 +680,12 @@ class Reconstruction:
         mm_per_unit = scale.mm_per_world / self._world_to_fit().scale
         views = self.surface.scalars["views"]
         seen = views > 0
+        longer = max(frames.width, frames.height)
+        doubts = [
+            *doubt_of_residuals(cameras.reprojection_error_px, longer, fit.residual_p95 * mm_per_unit),
+            *scale.doubts,
+            *frames.doubts,
+        ]
         warnings = [*frames.warnings, *cameras.warnings, *self.landmarks.warnings]
         if scale.approximate:
             warnings.append(
@@ -646,6 +710,7 @@ class Reconstruction:
                 **scale.as_dict(),
                 "uncertainty_mm_over_250_mm": 250 * scale.relative_uncertainty,
             },
+            "handedness": frames.handedness,
             "frames": {"selected": len(frames.names), "registered": len(cameras.cameras), "lost": list(cameras.lost)},
             "cameras": {
                 "source": cameras.source,
@@ -691,6 +756,7 @@ class Reconstruction:
                 "median_uncertainty_mm": float(np.median(self.surface.scalars["uncertainty_mm"][seen])),
                 "p95_uncertainty_mm": float(np.percentile(self.surface.scalars["uncertainty_mm"][seen], 95)),
             },
+            "doubts": doubts,
             "warnings": warnings,
         }
 
@@ -758,8 +824,11 @@ def report_lines(report: dict) -> list[str]:
     scale, fit, points, frames = report["scale"], report["fit"], report["points"], report["frames"]
     surface = report["surface"]
     lines = [
+        *(f"DOUBTFUL: {doubt}" for doubt in report["doubts"]),
         f"Scale: {scale['source']}; uncertain by {100 * scale['relative_uncertainty']:.1f} % "
         f"({scale['uncertainty_mm_over_250_mm']:.1f} mm over 25 cm, one standard deviation).",
+        *([f"Markers in view: {'; '.join(scale['markers_in_view'])}."] if len(scale["markers_in_view"]) > 1 else []),
+        f"Handedness: {report['handedness']}.",
         f"Frames: {frames['registered']} of {frames['selected']} placed in space. Cameras: {report['cameras']['source']}.",
         f"Points: {points['on_torso']} measured on the torso, noise {points['median_noise_mm']:.1f} mm (median). "
         f"Fit: {fit['residual_median_mm']:.1f} mm median distance of points to the surface, 95 % within "

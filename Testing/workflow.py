@@ -44,6 +44,22 @@ def choose(combo, value: str) -> None:
     combo.setCurrentIndex(combo.findData(value))
 
 
+def drop(edit, address: str) -> None:
+    """Drop a file's address on a path field, as a file manager does: Qt's line edit gets the event, with what it holds."""
+    from PySide6.QtCore import QMimeData, QPointF, Qt, QUrl
+    from PySide6.QtGui import QDropEvent
+    from PySide6.QtWidgets import QLineEdit
+
+    line = edit._qt.findChild(QLineEdit)
+    data = QMimeData()
+    data.setUrls([QUrl(address)])
+    data.setText(address)
+    middle = QPointF(line.width() / 2, line.height() / 2)
+    keys = Qt.KeyboardModifier.NoModifier
+    line.dropEvent(QDropEvent(middle, Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, keys))
+    start().processEvents()
+
+
 def click_pixel(pixel_px: np.ndarray) -> None:
     """Click with the left button on a frame's pixel in the Red slice view."""
     import slicer

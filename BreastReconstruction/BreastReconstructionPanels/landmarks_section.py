@@ -19,7 +19,7 @@ from BreastReconstructionLib.landmarks.files import (
 )
 from BreastReconstructionLib.landmarks.locate import check_order, locate_landmarks, most_frontal, triangulate_picks
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
-from BreastReconstructionLib.scene import nodes
+from BreastReconstructionLib.scene import nodes, views
 
 from .choices import fill, select
 
@@ -36,6 +36,7 @@ class LandmarksSection:
         self._order = []  # (video frame, landmark), as they were placed
         self._frames = {}  # frame name -> video frame
         self._frame = ""
+        self._width, self._mirrored = 0, False  # of the chosen frames
         self._filling = False
         ui = self._ui
         ui.landmarkTable.setColumnCount(3)
@@ -71,7 +72,7 @@ class LandmarksSection:
             given = self._given()
         except BreastReconstructionError:
             return list(LANDMARK_NAMES)
-        placed = set(given.points_world) | {pick.landmark for pick in given.picks}
+        placed = set(given.points) | {pick.landmark for pick in given.picks}
         return [name for name in LANDMARK_NAMES if name not in placed]
 
     def open_case(self) -> None:
@@ -81,6 +82,7 @@ class LandmarksSection:
         if folder is not None:
             document = json.loads((folder / "frames.json").read_text())
             self._frames = dict(zip(document["names"], document["video_frames"]))
+            self._width, self._mirrored = document["width"], document.get("mirrored", False)
         fill(self._ui.frameComboBox, [(name, name[:-4]) for name in self._frames])
         if self._frame not in self._frames:
             self._frame = ""
@@ -131,7 +133,10 @@ class LandmarksSection:
         self._frame = name
         select(self._ui.frameComboBox, name)
         volume = nodes.show_frame(self._module.case, folder / name, self._module.result.outline(name))
-        red = slicer.app.layoutManager().sliceWidget("Red")
+        red = views.red_slice_widget()
+        if red is None:
+            self._module.say(_("The view layout has no Red slice view; choose another layout to see the frames."))
+            return
         composite = red.sliceLogic().GetSliceCompositeNode()
         first = composite.GetBackgroundVolumeID() != volume.GetID()
         composite.SetBackgroundVolumeID(volume.GetID())
@@ -157,6 +162,10 @@ class LandmarksSection:
             nodes.show_predicted(self._module.case, self._predicted())
         finally:
             self._filling = False
+        interaction = nodes.interaction_node()
+        mode_changed = interaction.InteractionModeChangedEvent
+        if not self._module.hasObserver(interaction, mode_changed, self._on_interaction_mode):
+            self._module.addObserver(interaction, mode_changed, self._on_interaction_mode)
         for event in PLACED_EVENTS:
             number = getattr(slicer.vtkMRMLMarkupsNode, event)
             if not self._module.hasObserver(node, number, self._on_placed):
@@ -212,6 +221,11 @@ class LandmarksSection:
         else:
             self.show_frame(self._frame)
 
+    def _on_interaction_mode(self, interaction, event) -> None:
+        """Esc and a right click end placing without asking this panel."""
+        if self._ui.placeButton.checked and not self._filling and interaction.GetCurrentInteractionMode() != interaction.Place:
+            self._ui.placeButton.checked = False
+
     def _on_placed(self, node, event) -> None:
         if self._filling or not self._frame:
             return
@@ -246,7 +260,7 @@ class LandmarksSection:
     def _write(self) -> None:
         rows = [(name, frame, *pixel) for frame, placed in sorted(self._picks.items()) for name, pixel in placed.items()]
         try:
-            write_video_picks(self._module.case / FILE_NAME, rows)
+            write_video_picks(self._module.case / FILE_NAME, self._as_filmed(rows))
         except OSError:
             self._module.say(_("The landmarks cannot be written to the case folder; choose a folder of your own."))
 
@@ -257,10 +271,17 @@ class LandmarksSection:
     # In space ------------------------------------------------------------------------------------------------------
 
     def _given(self) -> LandmarkInput:
+        """What is placed or loaded, in pixels of the chosen frames."""
         path = self.file()
         if path is None:
             return LandmarkInput((), {})
-        return LandmarkInput(read_video_picks(path), {}) if path.name == FILE_NAME else read_landmarks(path)
+        given = LandmarkInput(read_video_picks(path), {}) if path.name == FILE_NAME else read_landmarks(path)
+        given = given.of_pictures(self._module.video.picture_files())
+        return given.flipped(self._width) if self._mirrored else given
+
+    def _as_filmed(self, rows: list) -> list:
+        """Rows of picks with the pixels of the video as it was filmed, which is what files hold."""
+        return [(name, frame, self._width - x if self._mirrored else x, y) for name, frame, x, y in rows]
 
     def _cameras(self) -> dict:
         reconstruction = self._module.cameras.reconstruction
@@ -294,7 +315,7 @@ class LandmarksSection:
                 check_order(located, list(cameras.values()))
                 return located, errors, ""
             cloud = self._module.cameras.points_world
-            if cloud is None and not given.points_world:
+            if cloud is None and not given.points:
                 return None, errors, ""
             points = np.zeros((1, 3)) if cloud is None else cloud
             return locate_landmarks(given, cameras, names, points).points_world, errors, ""
@@ -338,7 +359,8 @@ class LandmarksSection:
         try:
             if path.name.endswith(".csv"):
                 picks = [pick for pick in self._given().picks if pick.video_frame is not None]
-                write_video_picks(path, [(pick.landmark, pick.video_frame, pick.x_px, pick.y_px) for pick in picks])
+                rows = [(pick.landmark, pick.video_frame, pick.x_px, pick.y_px) for pick in picks]
+                write_video_picks(path, self._as_filmed(rows))
             elif located is None:
                 self._module.say(sentence or _("Points in space need the cameras; find them first."))
             else:

@@ -12,7 +12,7 @@ from BreastReconstructionLib.geometry import Similarity
 from BreastReconstructionLib.landmarks.files import read_landmarks
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.pipeline import report_lines
-from BreastReconstructionLib.scene import nodes, patient
+from BreastReconstructionLib.scene import nodes, patient, views
 from BreastReconstructionLib.surface.mesh_file import read_mesh, write_ply
 
 
@@ -71,7 +71,7 @@ class ResultSection:
         if case != self._module.case:
             return
         nodes.show_surface(case, mesh, self._module.parameters.colouring)
-        points = read_landmarks(case / "landmarks.mrk.json").points_world  # RAS mm: the file is the result's
+        points = read_landmarks(case / "landmarks.mrk.json").points  # RAS mm: the file is the result's
         nodes.show_landmarks(case, np.array([points[name] for name in LANDMARK_NAMES]))
         self._write_provenance(case)
         self._module.cameras.show_cameras()
@@ -80,18 +80,26 @@ class ResultSection:
             node = patient.find_node(case, role)
             if node is not None:
                 node.GetDisplayNode().SetVisibility(False)
-        view = slicer.app.layoutManager().threeDWidget(0).threeDView()
-        view.resetFocalPoint()
-        view.rotateToViewAxis(3)  # anterior
-        view.resetCamera()
+        view = views.three_d_view()
+        if view is None:
+            self._module.say(_("Done. The view layout has no 3D view; choose another layout to see the surface."))
+        else:
+            view.resetFocalPoint()
+            view.rotateToViewAxis(3)  # anterior
+            view.resetCamera()
         self._module.refresh()
 
     def _write_provenance(self, case: Path) -> None:
         report = json.loads((case / "report.json").read_text())
+        node = self.node()
+        if node is not None:  # a number that is doubted says so wherever the surface goes
+            node.SetAttribute("BreastReconstruction.doubts", " ".join(report["doubts"]) or None)
         patient.write_provenance(
             case,
             {
                 "program": report["program"],
+                "doubts": " ".join(report["doubts"]),
+                "handedness": report["handedness"],
                 "written": report["written"],
                 "scale": report["scale"]["source"],
                 "relative_scale_uncertainty": report["scale"]["relative_uncertainty"],

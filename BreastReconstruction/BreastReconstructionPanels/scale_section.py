@@ -23,6 +23,7 @@ class ScaleSection:
             [
                 ("distance", _("a distance between two landmarks")),
                 ("marker", _("a printed ArUco marker in the video")),
+                ("both", _("both, which are compared")),
                 ("approximate", _("nothing: approximate, by mean body size")),
             ],
         )
@@ -45,13 +46,13 @@ class ScaleSection:
             (ui.markerComboBox, "markerDictionary"),
         ):
             select(combo, getattr(parameters, name))
-        distance = parameters.scaleKind == "distance"
+        distance, marker = parameters.scaleKind in ("distance", "both"), parameters.scaleKind in ("marker", "both")
         for widget in (ui.distanceFromComboBox, ui.distanceToComboBox, ui.distanceSpinBox):
             widget.enabled = distance
-        for widget in (ui.markerComboBox, ui.markerSpinBox):
-            widget.enabled = parameters.scaleKind == "marker"
-        if distance and parameters.distanceFrom == parameters.distanceTo:
-            ui.scaleState.text = _("Needs two different landmarks.")
+        for widget in (ui.markerComboBox, ui.markerNumberSpinBox, ui.markerSpinBox):
+            widget.enabled = marker
+        if needed := self.missing():
+            ui.scaleState.text = needed
         elif parameters.scaleKind == "approximate":
             ui.scaleState.text = _("Ready, but approximate: lengths may be wrong by several per cent.")
         else:
@@ -60,6 +61,21 @@ class ScaleSection:
         ui.scaleText.text = ""
         if folder is not None:
             scale = Scale(**json.loads((folder / "surface.json").read_text())["scale"])
-            ui.scaleText.text = _("{source}; uncertain by {percent:.1f} % ({mm:.1f} mm over 25 cm).").format(
+            words = _("{source}; uncertain by {percent:.1f} % ({mm:.1f} mm over 25 cm).").format(
                 source=scale.source, percent=100 * scale.relative_uncertainty, mm=250 * scale.relative_uncertainty
             )
+            doubts = [_("DOUBTFUL: {doubt}").format(doubt=doubt) for doubt in scale.doubts]
+            in_view = [_("In view: {markers}.").format(markers="; ".join(scale.markers_in_view))] if scale.markers_in_view else []
+            ui.scaleText.text = "\n".join([*doubts, words, *in_view])
+
+    def missing(self) -> str:
+        """Say what is needed before a surface can have its scale, '' if nothing is."""
+        parameters = self._module.parameters
+        if parameters.scaleKind in ("distance", "both"):
+            if parameters.distanceFrom == parameters.distanceTo:
+                return _("Needs two different landmarks.")
+            if parameters.distanceMm <= 0:
+                return _("Needs the distance that you measured, in millimetres.")
+        if parameters.scaleKind in ("marker", "both") and parameters.markerMm <= 0:
+            return _("Needs the side of the marker's black square that you measured, in millimetres.")
+        return ""

@@ -1,14 +1,16 @@
 """Section Video: the source, which frames are taken of it, and what they look like."""
 
 import json
+import re
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import ctk
 import qt
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.errors import BreastReconstructionError
 from BreastReconstructionLib.pipeline import QUALITIES
+from BreastReconstructionLib.video.pictures import picture_folder
 
 from .choices import bind, fill, select, show_path
 
@@ -39,6 +41,16 @@ class VideoSection:
         else:
             ui.videoState.text = self._module.state_words("frames", states["frames"])
 
+    def picture_files(self) -> tuple:
+        """Return the pictures of a folder of pictures in their order, () for a video or if they are gone."""
+        source = Path(self._module.parameters.videoPath)
+        if not self._module.parameters.videoPath or not source.is_dir():
+            return ()
+        try:
+            return picture_folder(source).files
+        except BreastReconstructionError:
+            return ()
+
     def show_frames(self) -> None:
         """Show thumbnails, sharpness and warnings of the chosen frames."""
         ui, folder = self._ui, self._module.stage_folder("frames")
@@ -53,7 +65,8 @@ class VideoSection:
             item = qt.QListWidgetItem(icon, Path(name).stem + (" ≈" if name in document["soft"] else ""))
             ui.frameList.addItem(item)
         ui.sharpnessLabel.setPixmap(qt.QPixmap(str(folder / "thumbnails" / "sharpness.png")))
-        ui.videoWarnings.text = " ".join([*document["warnings"], *self._motion_warning()])
+        doubts = [_("DOUBTFUL: {doubt}").format(doubt=doubt) for doubt in document.get("doubts", [])]
+        ui.videoWarnings.text = " ".join([*doubts, *document["warnings"], *self._motion_warning()])
 
     def _motion_warning(self) -> list:
         """What the fit found of the patient's movement; known before the surface is computed."""
@@ -63,9 +76,9 @@ class VideoSection:
         return [warning] if warning else []
 
     def _on_path(self, path: str) -> None:
-        if path.startswith("file:"):  # a dropped file
-            path = unquote(urlparse(path).path)
-            self._ui.videoPathEdit.currentPath = path
+        dropped = dropped_path(path, self._module.parameters.videoPath)
+        if dropped is not None:
+            self._ui.videoPathEdit.currentPath = dropped
             return
         self._module.choose_video(path)
 
@@ -82,3 +95,27 @@ class VideoSection:
         parameters.frameCount = quality.frame_count
         parameters.detailMm = quality.detail_mm
         self._module.refresh()
+
+
+def dropped_path(text: str, before: str):
+    """Return the file that was dropped into a path field, or None if nothing was.
+
+    Qt's line edit inserts a drop's address into what is there, wherever the mouse was.
+
+    Args:
+        text: what the field holds now.
+        before: what it held.
+    """
+    start = text.find("file:")
+    if start < 0:
+        return None
+    stop = len(text)
+    tail = before[start:] if text[:start] == before[:start] else ""
+    if tail and text.endswith(tail):
+        stop -= len(tail)
+    address = text[start:stop].split("\n")[0].strip()
+    if "file:" in address[5:]:  # several files: the first
+        address = address[: address.index("file:", 5)].strip()
+    path = qt.QUrl(address).toLocalFile()
+    # Elsewhere than on Windows, Qt leaves the slash before a drive's letter.
+    return path[1:] if re.match(r"/[A-Za-z]:/", path) else path

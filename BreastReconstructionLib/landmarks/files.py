@@ -1,29 +1,41 @@
-"""Landmark files: picks in video frames, picks in selected frames, and 3D points.
+"""Landmark files: picks in pictures, and 3D points.
 
 | file | holds |
 |---|---|
 | `.csv` with `landmark,video_frame,x_px,y_px` | picks in frames of the video (counted from 0), one or more rows a landmark |
+| `.csv` with `landmark,picture,x_px,y_px` | the same in pictures of a folder, by their own names |
 | `.csv` with `landmark,x,y,z` | 3D points in world |
-| `<frame>_landmarks.txt` | six rows `x y` in the order of LANDMARK_NAMES, picked in the selected frame `<frame>.png` |
+| `<frame>_landmarks.txt` | six rows `x y` in the order of LANDMARK_NAMES, in the selected frame or picture `<frame>` |
 | `.pp` (MeshLab), `.ply` | 3D points in world; `.pp` by name or in order, `.ply` in order |
-| `.mrk.json` (Slicer) | 3D points; RAS numbers are world numbers |
+| `.mrk.json` (Slicer) | 3D points; RAS numbers are world numbers, but for a result's own file, which says how to go back |
 
-Pixels are continuous: the centre of the upper left pixel is (0.5, 0.5).
+Pixels are continuous: the centre of the upper left pixel is (0.5, 0.5). They are those of the video as a player shows it:
+upright, with square pixels, not flipped by the option for mirrored videos.
 """
 
 from __future__ import annotations
 
 import csv
+import difflib
 import json
 import os
+import re
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import LandmarkError
+from ..geometry import Similarity
 from .names import LANDMARK_NAMES
+from .tables import Table, read_text
+
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+# Key under which a result's own markups file says how its patient space comes from world; Slicer passes it over.
+OWN_KEY = "BreastReconstruction"
+# Names of frames that the program chose itself.
+OWN_FRAME = re.compile(r"\d{3,}\.png")
 
 
 @dataclass(frozen=True)
@@ -33,7 +45,7 @@ class Pick:
     Attributes:
         landmark: a name of LANDMARK_NAMES.
         video_frame: index in the video, or None if the picture is named.
-        frame_name: file name of a selected frame, or None if the video frame is numbered.
+        frame_name: file name of a selected frame or of a picture of the folder, or None if the video frame is numbered.
         x_px, y_px: pixels.
     """
 
@@ -46,10 +58,45 @@ class Pick:
 
 @dataclass(frozen=True)
 class LandmarkInput:
-    """What a landmark file gave: picks in pictures, or 3D points in world; the other one is empty."""
+    """What a landmark file gave: picks in pictures, or 3D points; the other one is empty.
+
+    Attributes:
+        picks: in pictures.
+        points: name -> (3,), as the file has them.
+        points_to_world: from the file's points to world; None where they are world numbers.
+    """
 
     picks: tuple[Pick, ...]
-    points_world: dict[str, np.ndarray]
+    points: dict[str, np.ndarray]
+    points_to_world: Similarity | None = None
+
+    def of_pictures(self, files: tuple[Path, ...]) -> LandmarkInput:
+        """Return the same with pictures of a folder numbered as the folder's pictures are; the user's names come first.
+
+        Raises:
+            LandmarkError: a pick names a picture that is neither in the folder nor a chosen frame.
+        """
+        numbers = {path.name.lower(): i for i, path in enumerate(files)}
+        stems = {path.stem.lower(): i for i, path in enumerate(files)}
+        picks = []
+        for pick in self.picks:
+            if pick.frame_name is not None:
+                name = pick.frame_name.lower()
+                number = numbers.get(name, stems.get(Path(name).stem))
+                if number is not None:
+                    pick = replace(pick, video_frame=number, frame_name=None)
+                elif not OWN_FRAME.fullmatch(name):
+                    where = "is in the folder of pictures" if files else "can be in a video, whose frames are numbered"
+                    raise LandmarkError(
+                        f"The {pick.landmark} is picked in {pick.frame_name}, but no picture of that name {where}."
+                    )
+            picks.append(pick)
+        return replace(self, picks=tuple(picks))
+
+    def flipped(self, width_px: int) -> LandmarkInput:
+        """Return the same in pictures of that width that are flipped left to right; frames chosen by the program are already."""
+        picks = [replace(p, x_px=width_px - p.x_px) if p.frame_name is None else p for p in self.picks]
+        return replace(self, picks=tuple(picks))
 
 
 def read_landmarks(path: Path) -> LandmarkInput:
@@ -68,12 +115,12 @@ def read_landmarks(path: Path) -> LandmarkInput:
         if name.endswith(".csv"):
             return _read_csv(path)
         if name.endswith((".mrk.json", ".json")):
-            return _points(_read_mrk_json(path), path)
+            return _read_mrk_json(path)
         if name.endswith(".pp"):
             return _points(_read_pp(path), path)
         if name.endswith(".ply"):
             return _points(_read_ply(path), path)
-    except (ValueError, KeyError, IndexError, UnicodeDecodeError, ElementTree.ParseError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, ElementTree.ParseError) as error:
         raise LandmarkError(f"The landmark file {path.name} cannot be understood: {error}.") from error
     raise LandmarkError(f"{path.name} is not a landmark file; use .csv, <frame>_landmarks.txt, .mrk.json, .pp or .ply.")
 
@@ -86,14 +133,14 @@ def require_all(names: set[str], where: str) -> None:
 
 
 def read_video_picks(path: Path) -> tuple[Pick, ...]:
-    """Read `landmark,video_frame,x_px,y_px` rows; landmarks may still be missing.
+    """Read rows of picks; landmarks may still be missing.
 
     Raises:
         LandmarkError: the file cannot be understood.
     """
     try:
-        return _video_picks(*_csv_rows(path), path)
-    except (ValueError, KeyError, OSError, UnicodeDecodeError) as error:
+        return _picks(Table.read(path))
+    except (ValueError, OSError, csv.Error) as error:
         raise LandmarkError(f"The landmark file {path.name} cannot be understood: {error}.") from error
 
 
@@ -118,8 +165,13 @@ def write_landmarks_pp(path: Path, points_world: dict[str, np.ndarray]) -> None:
     os.replace(temporary, path)
 
 
-def write_landmarks_mrk_json(path: Path, landmarks_ras: dict[str, np.ndarray]) -> None:
-    """Write a Slicer markups file (points in RAS mm, stored as LPS), in one step."""
+def write_landmarks_mrk_json(
+    path: Path, landmarks_ras: dict[str, np.ndarray], world_to_patient_ras_mm: Similarity | None = None
+) -> None:
+    """Write a Slicer markups file (points in RAS mm, stored as LPS), in one step.
+
+    With the similarity the file can be given back as landmarks of the same case: `read_landmarks` undoes it.
+    """
     points = [
         {
             "id": str(i + 1),
@@ -141,6 +193,8 @@ def write_landmarks_mrk_json(path: Path, landmarks_ras: dict[str, np.ndarray]) -
             }
         ],
     }
+    if world_to_patient_ras_mm is not None:
+        document[OWN_KEY] = {"world_to_patient_ras_mm": world_to_patient_ras_mm.as_dict()}
     temporary = path.with_name(path.name + ".partial")
     temporary.write_text(json.dumps(document, indent=1))
     os.replace(temporary, path)
@@ -150,80 +204,126 @@ def _listing(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _known(name: str, path: Path) -> str:
-    cleaned = name.strip().lower().replace("_", "-").replace(" ", "-")
+def _cleaned(name: str) -> str:
+    return re.sub(r"[\s_]+", "-", name.strip().lower())
+
+
+def _known(name: str, where: str) -> str:
+    cleaned = _cleaned(name)
     if cleaned not in LANDMARK_NAMES:
-        raise LandmarkError(f"{path.name} names an unknown landmark '{name}'; the names are {', '.join(LANDMARK_NAMES)}.")
+        near = difflib.get_close_matches(cleaned, LANDMARK_NAMES, 1)
+        hint = f"is it {near[0]}? The names are" if near else "the names are"
+        raise LandmarkError(f"{where} names an unknown landmark '{name}'; {hint} {', '.join(LANDMARK_NAMES)}.")
     return cleaned
 
 
-def _points(rows: list[tuple[str | None, np.ndarray]], path: Path) -> LandmarkInput:
-    named = all(name and name.strip().lower().replace("_", "-").replace(" ", "-") in LANDMARK_NAMES for name, _ in rows)
-    if not named:
+def _points(rows: list[tuple[str | None, np.ndarray]], path: Path, to_world: Similarity | None = None) -> LandmarkInput:
+    # By order only where no name is known: one misspelt name must not turn five good ones into others.
+    if not any(name and _cleaned(name) in LANDMARK_NAMES for name, _ in rows):
         if len(rows) != len(LANDMARK_NAMES):
             raise LandmarkError(f"{path.name} holds {len(rows)} unnamed points; it must hold the six landmarks in order.")
         rows = [(name, point) for name, (_, point) in zip(LANDMARK_NAMES, rows, strict=True)]
     points: dict[str, np.ndarray] = {}
     for name, point in rows:
-        name = _known(name, path)
+        name = _known(name or "", path.name)
         if name in points:
             raise LandmarkError(f"{path.name} holds {name} twice; keep one.")
-        if not np.isfinite(point).all():
+        if point.shape != (3,) or not np.isfinite(point).all():
             raise LandmarkError(f"{path.name} holds no finite position for {name}.")
         points[name] = point
     require_all(set(points), path.name)
-    return LandmarkInput((), {name: points[name] for name in LANDMARK_NAMES})
+    return LandmarkInput((), {name: points[name] for name in LANDMARK_NAMES}, to_world)
 
 
-def _csv_rows(path: Path) -> tuple[set[str], list[dict[str, str]]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = header
-        return set(header), list(reader)
-
-
-def _video_picks(header: set[str], rows: list[dict[str, str]], path: Path) -> tuple[Pick, ...]:
-    if not {"landmark", "video_frame", "x_px", "y_px"} <= header:
-        raise LandmarkError(f"{path.name} must begin with the header landmark,video_frame,x_px,y_px.")
-    picks = []
-    for row in rows:
-        pick = Pick(_known(row["landmark"], path), int(row["video_frame"]), None, float(row["x_px"]), float(row["y_px"]))
-        if pick.video_frame < 0 or not np.isfinite([pick.x_px, pick.y_px]).all():
-            raise LandmarkError(f"{path.name} holds an impossible frame or position for {pick.landmark}.")
-        picks.append(pick)
-    return tuple(picks)
+def _picks(table: Table) -> tuple[Pick, ...]:
+    if not {"landmark", "x_px", "y_px"} <= set(table.columns) or not {"video_frame", "picture"} & set(table.columns):
+        raise LandmarkError(
+            f"{table.name} must begin with the header landmark,video_frame,x_px,y_px (or picture for video_frame)."
+        )
+    picks: dict[tuple, Pick] = {}
+    for row, values in table.rows:
+        where = f"{table.name}, row {row},"
+        landmark = _known(table.cell(row, values, "landmark"), where)
+        frame, picture = None, values.get("picture") or values.get("video_frame", "")
+        if not picture.lower().endswith(PICTURE_ENDINGS):
+            frame, picture = table.number(row, values, "video_frame" if "video_frame" in table.columns else "picture"), None
+            if frame < 0 or frame != int(frame):
+                raise LandmarkError(f"{where} holds an impossible frame for {landmark}: {frame:g}.")
+            frame = int(frame)
+        pick = Pick(landmark, frame, picture, table.number(row, values, "x_px"), table.number(row, values, "y_px"))
+        before = picks.setdefault((landmark, frame, picture), pick)
+        if before != pick:
+            raise LandmarkError(f"{where} picks the {landmark} a second time in the same frame, in another place; keep one.")
+    return tuple(picks.values())
 
 
 def _read_csv(path: Path) -> LandmarkInput:
-    header, rows = _csv_rows(path)
-    if {"landmark", "x", "y", "z"} <= header:
-        return _points([(row["landmark"], np.array([float(row[k]) for k in "xyz"])) for row in rows], path)
-    picks = _video_picks(header, rows, path)
+    table = Table.read(path)
+    if {"landmark", "x", "y", "z"} <= set(table.columns):
+        rows = [
+            (table.cell(row, values, "landmark"), np.array([table.number(row, values, axis) for axis in "xyz"]))
+            for row, values in table.rows
+        ]
+        return _points(rows, path)
+    picks = _picks(table)
     require_all({pick.landmark for pick in picks}, path.name)
     return LandmarkInput(picks, {})
 
 
 def _read_frame_picks(path: Path) -> LandmarkInput:
-    numbers = np.array([line.replace(",", " ").split()[:2] for line in path.read_text().splitlines() if line.strip()], float)
-    if numbers.shape != (len(LANDMARK_NAMES), 2) or not np.isfinite(numbers).all():
+    # Two numbers a row: with spaces, tabs or semicolons between them a comma is a decimal one.
+    rows = [line.split() if re.search(r"[\s;]", line.strip()) else line.split(",") for line in _rows_of(path)]
+    cells = [[cell.strip(";") for cell in row if cell.strip(";,")] for row in rows]
+    if [len(row) for row in cells] != [2] * len(LANDMARK_NAMES):
+        cells = [line.replace(",", " ").replace(";", " ").split() for line in _rows_of(path)]
+    if [len(row) for row in cells] != [2] * len(LANDMARK_NAMES):
+        raise LandmarkError(f"{path.name} must hold six rows 'x y', one a landmark in order.")
+    numbers = np.array([[float(cell.strip(",").replace(",", ".")) for cell in row] for row in cells])
+    if not np.isfinite(numbers).all():
         raise LandmarkError(f"{path.name} must hold six rows 'x y', one a landmark in order.")
     frame = path.name[: -len("_landmarks.txt")] + ".png"
     picks = [Pick(name, None, frame, float(x), float(y)) for name, (x, y) in zip(LANDMARK_NAMES, numbers, strict=True)]
     return LandmarkInput(tuple(picks), {})
 
 
-def _read_mrk_json(path: Path) -> list[tuple[str, np.ndarray]]:
-    markups = json.loads(path.read_text())["markups"][0]
+def _rows_of(path: Path) -> list[str]:
+    return [line for line in read_text(path).splitlines() if line.strip() and not line.startswith("#")]
+
+
+# Points ---------------------------------------------------------------------------------------------------------------
+
+
+def _read_mrk_json(path: Path) -> LandmarkInput:
+    document = json.loads(read_text(path))
+    lists = document.get("markups") if isinstance(document, dict) else None
+    if not isinstance(lists, list):
+        raise LandmarkError(f"{path.name} is not a Slicer markups file; save the six landmarks as .mrk.json in Slicer.")
+    # Slicer writes empty lists, too; of several, the one that names landmarks is meant.
+    filled = [entry for entry in lists if _defined(entry)]
+    named = [entry for entry in filled if any(_cleaned(str(p.get("label", ""))) in LANDMARK_NAMES for p in _defined(entry))]
+    if len(named or filled) > 1:
+        raise LandmarkError(f"{path.name} holds {len(named or filled)} lists of points; keep the one with the six landmarks.")
+    if not filled:
+        require_all(set(), path.name)
+    markups = (named or filled)[0]
     sign = np.array([-1.0, -1.0, 1.0]) if str(markups.get("coordinateSystem", "LPS")) in ("LPS", "0") else np.ones(3)
-    points = [point for point in markups["controlPoints"] if point.get("positionStatus", "defined") == "defined"]
-    return [(str(point["label"]), sign * np.array(point["position"], float)) for point in points]
+    rows = []
+    for point in _defined(markups):
+        position = np.array(point.get("position") or [np.nan] * 3, float)
+        rows.append((str(point.get("label", "")), position if position.shape != (3,) else sign * position))
+    own = document.get(OWN_KEY)
+    to_world = Similarity.from_dict(own["world_to_patient_ras_mm"]).inverse() if own else None
+    return _points(rows, path, to_world)
 
 
-def _read_pp(path: Path) -> list[tuple[str, np.ndarray]]:
+def _defined(markups: dict) -> list[dict]:
+    return [point for point in markups.get("controlPoints") or [] if point.get("positionStatus", "defined") == "defined"]
+
+
+def _read_pp(path: Path) -> list[tuple[str | None, np.ndarray]]:
     points = ElementTree.parse(path).getroot().iter("point")
     active = [point for point in points if point.get("active", "1") == "1"]
-    return [(point.get("name"), np.array([float(point.get(k)) for k in "xyz"])) for point in active]
+    return [(point.get("name"), np.array([float(str(point.get(k)).replace(",", ".")) for k in "xyz"])) for point in active]
 
 
 def _read_ply(path: Path) -> list[tuple[None, np.ndarray]]:

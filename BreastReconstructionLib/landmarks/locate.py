@@ -16,6 +16,10 @@ from .names import LANDMARK_NAMES
 
 RAY_NEIGHBOURS = 5
 SUSPICIOUS_REPROJECTION_PX = 12.0
+# Cameras whose mean offset or direction is shorter than this share have gone all around.
+ALL_AROUND = 0.3
+# A landmark on the front is seen by most cameras; by fewer than this share, it is not where it is said to be.
+SEEN_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,12 @@ def locate_landmarks(
         cloud_world: (N, 3) reconstructed points.
 
     Raises:
-        LandmarkError: outside the image, in an unregistered frame, exchanged, or upside down.
+        LandmarkError: outside the image, in an unregistered frame, where no camera looks, or exchanged.
     """
-    if given.points_world:
-        points = np.array([given.points_world[name] for name in LANDMARK_NAMES])
+    if given.points:
+        points = np.array([given.points[name] for name in LANDMARK_NAMES])
+        points = points if given.points_to_world is None else given.points_to_world.apply(points)
+        _check_in_view(points, list(cameras.values()))
         landmarks = Landmarks(points, np.full(6, np.nan), np.zeros(6, int))
     else:
         landmarks = _from_picks(given.picks, cameras, name_of_video_frame, cloud_world)
@@ -139,9 +145,12 @@ def triangulate_picks(cameras: list[Camera], pixels: np.ndarray) -> tuple[np.nda
 def most_frontal(cameras: dict[str, Camera]) -> str:
     """Return the name of the frame that looks at the patient most frontally: along the mean of all viewing directions.
 
-    The phone is taken to have gone about as far to the left as to the right.
+    The phone is taken to have gone about as far to the left as to the right. Where it went all around, no direction is the mean
+    one, and the frame in the middle of the video is taken.
     """
     mean = np.mean([camera.viewing_direction_world for camera in cameras.values()], axis=0)
+    if np.linalg.norm(mean) < ALL_AROUND:
+        return list(cameras)[len(cameras) // 2]
     return max(cameras, key=lambda name: cameras[name].viewing_direction_world @ mean)
 
 
@@ -157,20 +166,42 @@ def _on_ray(camera: Camera, pixel: np.ndarray, cloud: np.ndarray, tree: cKDTree)
     return origin + along[chosen] * ray
 
 
-def check_order(points_world: np.ndarray, cameras: list[Camera]) -> None:
-    """Raise LandmarkError if landmarks are exchanged or upside down, judged by the cameras, which look from the front.
+def _check_in_view(points_world: np.ndarray, cameras: list[Camera]) -> None:
+    """Raise LandmarkError if points that are said to be in world lie where hardly any camera looks."""
+    inside = np.zeros(len(points_world), int)
+    for camera in cameras:
+        pixels, depth = camera.project(points_world)
+        inside += (depth > 0) & (pixels > 0).all(axis=1) & (pixels < [camera.width, camera.height]).all(axis=1)
+    worst = int(inside.argmin())
+    if inside[worst] < SEEN_SHARE * len(cameras):
+        raise LandmarkError(
+            f"The {LANDMARK_NAMES[worst]} of the landmark file lies where only {inside[worst]} of {len(cameras)} frames look: "
+            "its points are not in the coordinates of this case's cameras (a result's are in millimetres, and only the file that "
+            "this program wrote says how to go back); pick the landmarks in frames, or in dense_world.ply."
+        )
 
-    The phone is taken to be held upright, and the patient's front to face it.
+
+def check_order(points_world: np.ndarray, cameras: list[Camera]) -> None:
+    """Raise LandmarkError if landmarks are exchanged, judged by each other and by the cameras, which look at the front.
+
+    The phone may have been held in any way: up is where the coracoids are, as seen from the navel. Where it went all around the
+    patient, front is where the nipples are, as seen from the coracoids.
     """
     notch, navel, left_nipple, right_nipple, left_coracoid, right_coracoid = points_world
-    downward = np.mean([camera.rotation[1] for camera in cameras], axis=0)
-    if (navel - notch) @ downward <= 0:
-        raise LandmarkError("The sternal notch lies below the navel; exchange the two, or turn the video upright.")
+    shoulders = (left_coracoid + right_coracoid) / 2
+    if np.linalg.norm(notch - shoulders) > np.linalg.norm(navel - shoulders):
+        raise LandmarkError("The sternal notch lies below the navel; exchange the two.")
+    downward = (navel - notch) / np.linalg.norm(navel - notch)
     center = points_world.mean(axis=0)
-    front = np.mean([camera.center_world for camera in cameras], axis=0) - center
+    offsets = np.array([camera.center_world for camera in cameras]) - center
+    front = offsets.mean(axis=0)
+    if np.linalg.norm(front) < ALL_AROUND * np.linalg.norm(offsets, axis=1).mean():
+        front = (left_nipple + right_nipple) / 2 - shoulders
     leftward = np.cross(downward, -front)  # facing the camera, the patient's left is on the picture's right
     for what, left, right in (("nipples", left_nipple, right_nipple), ("coracoids", left_coracoid, right_coracoid)):
         if (left - right) @ leftward <= 0:
             raise LandmarkError(
-                f"Left and right of the {what} are exchanged; left means the patient's left, on the right of the picture."
+                f"Left and right of the {what} are exchanged; left means the patient's left, on the right of the picture. If the "
+                "picture itself shows what a mirror shows, as some front cameras film, give --mirrored instead (in the panel: "
+                "The video is mirrored)."
             )

@@ -64,7 +64,7 @@ def read_truth(folder: Path) -> Truth:
         }
     except (OSError, ValueError, KeyError) as error:
         raise CaseError(incomplete) from error
-    points = read_landmarks(folder / "landmarks.mrk.json").points_world
+    points = read_landmarks(folder / "landmarks.mrk.json").points
     landmarks = np.array([points[name] for name in LANDMARK_NAMES])
     return Truth(mesh.vertices_ras, mesh.faces, mesh.scalars["skin"] > 0.5, landmarks, cameras)
 

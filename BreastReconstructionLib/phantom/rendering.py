@@ -62,10 +62,8 @@ class SceneRenderer:
         self._window.SetSize(width, height)
         self._window.AddRenderer(self._renderer)
 
-    def add_mesh(
-        self, mesh: vtkPolyData, picture: np.ndarray | None, specular: float = 0.0, ambient: float = 0.25
-    ) -> vtkPolyDataMapper:
-        """Add a textured mesh; its mapper is returned, so that its shape can be changed from frame to frame."""
+    def add_mesh(self, mesh: vtkPolyData, picture: np.ndarray | None, specular: float = 0.0, ambient: float = 0.25) -> vtkActor:
+        """Add a textured mesh; its actor is returned, so that its shape and place can be changed from frame to frame."""
         mapper = vtkPolyDataMapper()
         mapper.SetInputData(mesh)
         actor = vtkActor()
@@ -78,14 +76,14 @@ class SceneRenderer:
         surface.SetSpecular(specular)
         surface.SetSpecularPower(18)
         self._renderer.AddActor(actor)
-        return mapper
+        return actor
 
-    def add_quad(self, corners: np.ndarray, picture: np.ndarray) -> None:
+    def add_quad(self, corners: np.ndarray, picture: np.ndarray) -> vtkActor:
         """Add a textured rectangle; corners (4, 3) run from lower left counter-clockwise as the picture is seen."""
         uv = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
         normal = np.cross(corners[1] - corners[0], corners[3] - corners[0])
         normals = np.tile(normal / np.linalg.norm(normal), (4, 1))
-        self.add_mesh(polydata(corners, np.array([[0, 1, 2], [0, 2, 3]]), uv, normals), picture, ambient=0.45)
+        return self.add_mesh(polydata(corners, np.array([[0, 1, 2], [0, 2, 3]]), uv, normals), picture, ambient=0.45)
 
     def add_light(self, position: np.ndarray, intensity: float) -> None:
         """Add a lamp at a place in the room."""

@@ -42,6 +42,8 @@ class PhantomVideoSettings:
         distance_mm: mean distance of the phone to the chest's middle.
         marker_mm: side of the printed ArUco marker, 0 for none.
         pick_noise_px: standard deviation of the simulated landmark picks.
+        zoom: focal length at the end over that at the beginning; people do that, and must not.
+        patient_turns: the phone stands on a tripod and the patient turns before it, which nothing here can reconstruct.
     """
 
     seed: int = 0
@@ -57,6 +59,8 @@ class PhantomVideoSettings:
     distance_mm: float = 900.0
     marker_mm: float = 80.0
     pick_noise_px: float = 1.5
+    zoom: float = 1.0
+    patient_turns: bool = False
 
 
 def phone_path(settings: PhantomVideoSettings, target_ras: np.ndarray, rng: np.random.Generator) -> list[Camera]:
@@ -121,11 +125,14 @@ def write_phantom_video(
     torso, _ = sample_torso(settings.seed)
     target = torso.landmarks_ras[[0, 1]].mean(axis=0)
     cameras = phone_path(settings, target, rng)
+    if settings.patient_turns:
+        cameras = _on_a_tripod(cameras, target)
+    cameras = _zoomed(cameras, settings.zoom)
 
     wide = 1.0 if settings.distortion == (0.0, 0.0) else 1.25
     width, height = round(settings.width * wide), round(settings.height * wide)
     renderer = SceneRenderer(width, height)
-    body_mapper, body_normals, split = _build_scene(renderer, torso, settings, rng)
+    body_mapper, body_normals, split, room = _build_scene(renderer, torso, settings, rng)
 
     path = folder / "video.mp4"
     with av.open(str(path), "w") as container:
@@ -135,6 +142,8 @@ def write_phantom_video(
         for i, camera in enumerate(cameras):
             if settings.breathing_mm:
                 _breathe(body_mapper, torso, settings, i, body_normals, split)
+            if settings.patient_turns:
+                _turn_room(room, target, math.degrees(_azimuth(camera, target) - _azimuth(cameras[0], target)))
             pinhole = _pinhole(camera, wide)
             picture = renderer.render(pinhole)
             if wide != 1.0:
@@ -146,6 +155,41 @@ def write_phantom_video(
     renderer.close()
     _write_truth(folder, torso, cameras, settings, rng)
     return path
+
+
+def _azimuth(camera: Camera, target: np.ndarray) -> float:
+    """Angle of a camera's place about the vertical through the target."""
+    east, north = (camera.center_world - target)[:2]
+    return math.atan2(north, east)
+
+
+def _on_a_tripod(cameras: list[Camera], target: np.ndarray) -> list[Camera]:
+    """Return cameras that keep the first one's height, distance and aim: to the patient the phone goes round, with the room."""
+    first, turned = cameras[0], []
+    for camera in cameras:
+        angle = _azimuth(camera, target) - _azimuth(first, target)
+        back = np.array([[math.cos(angle), math.sin(angle), 0], [-math.sin(angle), math.cos(angle), 0], [0, 0, 1.0]])
+        rotation = first.rotation @ back
+        center = back.T @ (first.center_world - target) + target
+        turned.append(replace(camera, rotation=rotation, translation=-rotation @ center))
+    return turned
+
+
+def _turn_room(room: list, target: np.ndarray, degrees: float) -> None:
+    from vtkmodules.vtkCommonTransforms import vtkTransform
+
+    transform = vtkTransform()
+    transform.Translate(*target)
+    transform.RotateZ(degrees)
+    transform.Translate(*-target)
+    for actor in room:
+        actor.SetUserTransform(transform)
+
+
+def _zoomed(cameras: list[Camera], zoom: float) -> list[Camera]:
+    """Return cameras whose focal length grows evenly to `zoom` times its length."""
+    factors = np.linspace(1.0, zoom, len(cameras))
+    return [replace(c, intrinsics=c.intrinsics * np.array([[f, f, 1], [f, f, 1], [1, 1, 1]])) for c, f in zip(cameras, factors)]
 
 
 def _pinhole(camera: Camera, wide: float) -> Camera:
@@ -164,7 +208,7 @@ def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSe
     split = unique[:, 0]
     normals = vertex_normals(body, faces)
     mesh = polydata(body[split], flat.reshape(-1, 3), uv.reshape(-1, 2)[first], normals[split])
-    mapper = renderer.add_mesh(mesh, skin, specular=0.06)
+    mapper = renderer.add_mesh(mesh, skin, specular=0.06).GetMapper()
 
     # What the body lacks: a skirt to the floor, and lids on neck and arms, all of cloth.
     cloth = cloth_texture(rng)
@@ -182,15 +226,16 @@ def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSe
         _add_sleeve(renderer, ring, end, cloth)
 
     floor = low[2] - 640
+    room = []
     half, tall = rng.uniform(1500, 2000), 2600.0
     corners = np.array([[-half, -half], [half, -half], [half, half], [-half, half]]) + body.mean(axis=0)[:2]
     for i in range(4):
         left, right = corners[(i + 1) % 4], corners[i]
         quad = np.array([[*left, floor], [*right, floor], [*right, floor + tall], [*left, floor + tall]])
-        renderer.add_quad(quad, wall_texture(rng))
+        room.append(renderer.add_quad(quad, wall_texture(rng)))
     base = np.column_stack([corners, np.full(4, floor)])
-    renderer.add_quad(base, floor_texture(rng))
-    renderer.add_quad(base[::-1] + np.array([0, 0, tall]), wall_texture(rng))
+    room.append(renderer.add_quad(base, floor_texture(rng)))
+    room.append(renderer.add_quad(base[::-1] + np.array([0, 0, tall]), wall_texture(rng)))
     center = body.mean(axis=0)
     for offset, intensity in (((-900, 1200, 1300), 0.55), ((1000, 900, 1500), 0.45), ((0, -1200, 1500), 0.35)):
         renderer.add_light(center + np.array(offset) + rng.normal(0, 150, 3), intensity)
@@ -206,7 +251,7 @@ def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSe
         up = half_card * np.array([np.sin(tilt), 0, np.cos(tilt)])
         quad = np.array([middle - across - up, middle + across - up, middle + across + up, middle - across + up])
         renderer.add_quad(quad, marker_card(MARKER_DICTIONARY, int(rng.integers(50))))
-    return mapper, normals, split
+    return mapper, normals, split, room
 
 
 def _add_sleeve(renderer: SceneRenderer, ring: np.ndarray, end: np.ndarray, picture: np.ndarray) -> None:

@@ -201,10 +201,15 @@ def show_predicted(case: Path, pixels: dict[str, np.ndarray]):
     return node
 
 
+def interaction_node():
+    """Return the node that says what clicks in views do."""
+    return slicer.app.applicationLogic().GetInteractionNode()
+
+
 def start_placing(node) -> None:
     """Let the next clicks in a slice view place the points of a markups node in turn."""
     selection = slicer.app.applicationLogic().GetSelectionNode()
-    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    interaction = interaction_node()
     selection.SetReferenceActivePlaceNodeClassName("vtkMRMLMarkupsFiducialNode")
     selection.SetActivePlaceNodeID(node.GetID())
     interaction.SetPlaceModePersistence(1)
@@ -213,7 +218,7 @@ def start_placing(node) -> None:
 
 def stop_placing() -> None:
     """Let clicks in views do what they did before."""
-    interaction = slicer.app.applicationLogic().GetInteractionNode()
+    interaction = interaction_node()
     interaction.SetCurrentInteractionMode(interaction.ViewTransform)
 
 

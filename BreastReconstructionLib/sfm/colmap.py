@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import CameraError, DependencyError
+from ..errors import CameraError
 from ..geometry import Camera
 from ..progress import Progress, run_cancellable
-from .reconstruction import CameraReconstruction, check_registered, lost_warning
+from .library import load_pycolmap
+from .reconstruction import FEWEST_CAMERAS, CameraReconstruction, check_registered, lost_warning, usual_reprojection_px
 
 # Skin shows little to SIFT at COLMAP's 0.0067; 0.002 gives ten times more points on it.
 PEAK_THRESHOLD = 0.002
@@ -27,6 +29,12 @@ BATCH_FRAMES, BATCH_PAIRS = 6, 24
 # A phone's main camera films with a focal length of 0.7 to 0.85 of the longer side; COLMAP's own guess is 1.2.
 FOCAL_FACTOR = 0.8
 RANDOM_SEED = 0
+# A run that failed is looked at again for a zoom, in small pictures; medians of its thirds that differ by less are no zoom.
+ZOOM_PIXELS, SMALLEST_ZOOM = 640, 1.08
+# A second focal length is believed if it takes the residuals down to this share, and differs by more than this.
+SECOND_FOCAL_GAIN, SECOND_FOCAL_DIFFERENCE = 0.8, 0.01
+# A second model of so many frames that the best one lacks means another place.
+OTHER_PLACE_SHARE = 0.2
 SILENT = Progress()
 
 
@@ -55,25 +63,50 @@ def reconstruct_with_colmap(
         far = sorted(set(itertools.combinations(range(len(names)), 2)) - set(near))
         _match(database, work_folder, names, far, "matching all frames", progress.part(0.85, 0.93))
         models = map_incrementally(database, image_folder, work_folder, len(names), progress.part(0.93, 1.0))
-    if not models:
-        check_registered(0, len(names))
-    return _as_reconstruction(models, names, work_folder)
+    try:
+        return _as_reconstruction(models, names, work_folder)
+    except CameraError as error:
+        zoom = _zoom(image_folder, names, work_folder / "zoom", min(feature_pixels, ZOOM_PIXELS), progress.part(0.93, 1.0))
+        if zoom < SMALLEST_ZOOM:
+            raise
+        raise CameraError(
+            f"The phone zoomed while it filmed (its focal length changed {zoom:.2g} times); film again without zooming, from one "
+            "distance."
+        ) from error
+    finally:
+        shutil.rmtree(work_folder / "zoom", ignore_errors=True)
+
+
+def _zoom(image_folder: Path, names: tuple[str, ...], work_folder: Path, feature_pixels: int, progress: Progress) -> float:
+    """Return by how much the focal length changes over the video: cameras found again, each with a lens of its own."""
+    work_folder.mkdir()
+    database = find_features(image_folder, names, work_folder, feature_pixels, progress.part(0.0, 0.4), one_lens=False)
+    match_neighbours(database, work_folder, names, progress.part(0.4, 0.7))
+    models = map_incrementally(database, image_folder, work_folder, len(names), progress.part(0.7, 1.0))
+    if not models or models[0].num_reg_images() < max(FEWEST_CAMERAS, len(names) // 3):
+        return 1.0
+    posed = sorted((i for i in models[0].images.values() if i.has_pose), key=lambda image: image.name)
+    focal = np.array([models[0].cameras[image.camera_id].mean_focal_length() for image in posed])
+    third = max(2, len(focal) // 3)
+    parts = [float(np.median(part)) for part in (focal[:third], focal[third:-third], focal[-third:]) if len(part)]
+    return max(parts) / min(parts)
 
 
 def find_features(
-    image_folder: Path, names: tuple[str, ...], work_folder: Path, feature_pixels: int, progress: Progress = SILENT
+    image_folder: Path,
+    names: tuple[str, ...],
+    work_folder: Path,
+    feature_pixels: int,
+    progress: Progress = SILENT,
+    one_lens: bool = True,
 ) -> Path:
-    """Find SIFT features; returns the database.
+    """Find SIFT features; returns the database, in which all frames share one lens, or each has its own.
 
     Raises:
         DependencyError: pycolmap is not installed.
         CameraError: too little texture.
     """
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise DependencyError("Camera reconstruction needs pycolmap; install it with 'pip install pycolmap'.") from error
-    pycolmap.logging.minloglevel = pycolmap.logging.Level.ERROR.value
+    pycolmap = load_pycolmap()
     database = work_folder / "database.db"
     features = pycolmap.FeatureExtractionOptions()
     features.sift.peak_threshold = PEAK_THRESHOLD
@@ -84,7 +117,7 @@ def find_features(
     reader = pycolmap.ImageReaderOptions()
     reader.camera_model = "SIMPLE_RADIAL"
     reader.default_focal_length_factor = FOCAL_FACTOR
-    _extract(database, image_folder, names, features, reader, progress)
+    _extract(database, image_folder, names, features, reader, progress, one_lens)
     _check_texture(database, len(names))
     return database
 
@@ -98,12 +131,14 @@ def match_neighbours(
     return near
 
 
-def _extract(database: Path, image_folder: Path, names: tuple[str, ...], features, reader, progress: Progress) -> None:
+def _extract(
+    database: Path, image_folder: Path, names: tuple[str, ...], features, reader, progress: Progress, one_lens: bool
+) -> None:
     """Find features, a few frames at a time: progress is exact, and a cancelled run stops soon."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     for start in range(0, len(names), BATCH_FRAMES):
-        if start:
+        if start and one_lens:
             with pycolmap.Database.open(database) as opened:
                 reader.existing_camera_id = opened.read_all_cameras()[0].camera_id
         _cancellable(
@@ -113,7 +148,7 @@ def _extract(database: Path, image_folder: Path, names: tuple[str, ...], feature
                 database,
                 image_folder,
                 image_names=list(names[start : start + BATCH_FRAMES]),
-                camera_mode=pycolmap.CameraMode.SINGLE,
+                camera_mode=pycolmap.CameraMode.SINGLE if one_lens else pycolmap.CameraMode.PER_IMAGE,
                 reader_options=reader,
                 extraction_options=features,
                 device=pycolmap.Device.cpu,
@@ -126,7 +161,7 @@ def _match(
     database: Path, folder: Path, names: tuple[str, ...], pairs: list[tuple[int, int]], words: str, progress: Progress
 ) -> None:
     """Match and verify the given pairs of frames, some at a time."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     matching = pycolmap.FeatureMatchingOptions()
     matching.use_gpu = False
@@ -152,7 +187,7 @@ def _match(
 
 def map_incrementally(database: Path, image_folder: Path, work_folder: Path, total: int, progress: Progress = SILENT) -> list:
     """Incremental mapping; all models, largest first."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     output = work_folder / "models"
     shutil.rmtree(output, ignore_errors=True)
@@ -181,7 +216,7 @@ def map_incrementally(database: Path, image_folder: Path, work_folder: Path, tot
 
 
 def _cancellable(progress: Progress, words: str, work, fraction=lambda: 0.0):
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     token = pycolmap.CancellationToken()
     progress(0.0, words)
@@ -191,7 +226,7 @@ def _cancellable(progress: Progress, words: str, work, fraction=lambda: 0.0):
 
 
 def _check_texture(database: Path, total: int) -> None:
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     with pycolmap.Database.open(database) as opened:
         counts = [opened.num_keypoints_for_image(image.image_id) for image in opened.read_all_images()]
@@ -203,32 +238,71 @@ def _check_texture(database: Path, total: int) -> None:
 
 
 def _as_reconstruction(models: list, names: tuple[str, ...], work_folder: Path) -> CameraReconstruction:
+    if not models:
+        check_registered(0, len(names))
     best = models[0]
-    if len(models) > 1 and models[1].num_reg_images() >= max(3, 0.2 * best.num_reg_images()):
-        sizes = " and ".join(str(model.num_reg_images()) for model in models[:2])
-        raise CameraError(
-            f"The video shows separate places that do not connect ({sizes} frames); film the patient in one go, "
-            "in one place, without cuts."
-        )
-    check_registered(best.num_reg_images(), len(names))
-    _adjust_with_two_terms(best)
+    placed = _placed(best)
+    if len(models) > 1:
+        elsewhere = len(_placed(models[1]) - placed)
+        if elsewhere >= max(3, OTHER_PLACE_SHARE * len(placed)):
+            raise CameraError(
+                f"The video shows separate places that do not connect ({len(placed)} and {elsewhere} frames); film the patient "
+                "in one go, in one place, without cuts."
+            )
+    check_registered(len(placed), len(names))
+    warnings = _adjust(best)
     final = work_folder / "model"
     final.mkdir(exist_ok=True)
     best.write(final)
     shutil.rmtree(work_folder / "models")
-    return from_pycolmap(best, names, "COLMAP, incremental, from the frames")
+    result = from_pycolmap(best, names, "COLMAP, incremental, from the frames")
+    return replace(result, warnings=(*result.warnings, *warnings))
 
 
-def _adjust_with_two_terms(model) -> None:
-    """Adjust all cameras once more, with a second term of radial distortion, in place.
+def _placed(model) -> set[str]:
+    return {image.name for image in model.images.values() if image.has_pose}
+
+
+def _adjust(model) -> tuple[str, ...]:
+    """Adjust all cameras once more, with a second term of radial distortion, in place; returns what the user should know.
 
     The mapping itself is steadier with one term. But one term alone bends the room: a phone's lens of k1 = -0.1 and
-    k2 = 0.03 moved the cameras by 0.6 mm and changed the scale at the marker by 0.5 %.
+    k2 = 0.03 moved the cameras by 0.6 mm and changed the scale at the marker by 0.5 %. Where the residuals stay large, a second
+    focal length is tried: pixels that are not square, of which the file did not say so.
     """
-    import pycolmap
-
+    pycolmap = load_pycolmap()
     for camera in model.cameras.values():
         camera.model, camera.params = pycolmap.CameraModelId.RADIAL, [*camera.params, 0.0]
+    _solve(model)
+    error = model.compute_mean_reprojection_error()
+    longer = max(max(camera.width, camera.height) for camera in model.cameras.values())
+    if error <= usual_reprojection_px(longer):
+        return ()
+    before = {number: list(camera.params) for number, camera in model.cameras.items()}
+    poses = {number: model.frames[number].rig_from_world for number in model.reg_frame_ids()}
+    for camera in model.cameras.values():
+        f, cx, cy, k1, k2 = camera.params
+        camera.model, camera.params = pycolmap.CameraModelId.OPENCV, [f, f, cx, cy, k1, k2, 0.0, 0.0]
+    _solve(model)
+    camera = next(iter(model.cameras.values()))
+    ratio = camera.params[0] / camera.params[1]
+    if model.compute_mean_reprojection_error() < SECOND_FOCAL_GAIN * error and abs(ratio - 1) > SECOND_FOCAL_DIFFERENCE:
+        return (
+            f"The video's pixels are not square (the picture is stretched {max(ratio, 1 / ratio):.3g} times "
+            f"{'across' if ratio > 1 else 'upward'}), and its file does not say so; this was allowed for, but the original file "
+            "is better.",
+        )
+    for number, camera in model.cameras.items():
+        camera.model, camera.params = pycolmap.CameraModelId.RADIAL, before[number]
+    for number, pose in poses.items():
+        model.frames[number].rig_from_world = pose
+    _solve(model)
+    return ()
+
+
+def _solve(model) -> None:
+    """Adjust all cameras, lenses and points, in place."""
+    pycolmap = load_pycolmap()
     options = pycolmap.BundleAdjustmentOptions()
     options.print_summary = False
     config = pycolmap.BundleAdjustmentConfig()
@@ -237,6 +311,7 @@ def _adjust_with_two_terms(model) -> None:
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     # pycolmap.bundle_adjustment does the same, but sets the level of COLMAP's log back and writes to the user's terminal.
     pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+    model.update_point_3d_errors()
 
 
 def from_pycolmap(model, names: tuple[str, ...], source: str) -> CameraReconstruction:

@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import CameraError, DependencyError
-from ..geometry import Camera
+from ..errors import CameraError
+from ..geometry import Camera, shrunk_picture
 from .colmap import from_pycolmap
+from .library import load_pycolmap
 from .reconstruction import CameraReconstruction, check_registered, lost_warning
 
+# Pairs of neighbouring frames that are compared with imported cameras, in pictures of this size; right ones come out below 1 px,
+# cameras of the neighbouring frame at 10 and more.
+CHECKED_PAIRS, CHECKED_PX, FEWEST_MATCHES, LARGEST_EPIPOLAR_PX = 6, 640, 30, 4.0
 
-def read_colmap_model(folder: Path, names: tuple[str, ...], aliases: dict[str, str]) -> CameraReconstruction:
+
+def read_colmap_model(
+    folder: Path, names: tuple[str, ...], aliases: dict[str, str], size: tuple[int, int]
+) -> CameraReconstruction:
     """Read `cameras`, `images`, `points3D` (.bin or .txt) and look the frames up by name.
 
     Args:
         folder: the model.
         names: frame names of the case.
         aliases: original file name -> frame name, for image folders.
+        size: width and height of the frames, pixels; cameras of larger or smaller pictures of that shape are scaled.
 
     Raises:
         DependencyError: pycolmap is not installed.
-        CameraError: no model there, or none of its images is a frame of the case.
+        CameraError: no model there, of pictures of another shape, or none of its images is a frame of the case.
     """
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise DependencyError("Reading a COLMAP model needs pycolmap; install it with 'pip install pycolmap'.") from error
+    pycolmap = load_pycolmap()
     if not any((folder / f"images{ending}").is_file() for ending in (".bin", ".txt")):
         raise CameraError(f"{folder.name} holds no COLMAP model (cameras, images, points3D as .bin or .txt).")
     try:
@@ -36,7 +43,7 @@ def read_colmap_model(folder: Path, names: tuple[str, ...], aliases: dict[str, s
     except (ValueError, RuntimeError, IndexError) as error:
         raise CameraError(f"The COLMAP model in {folder.name} is damaged; export it again.") from error
     result = from_pycolmap(model, names, f"COLMAP model {folder.name}, imported")
-    return _renamed(result, names, aliases)
+    return _renamed(_resized(result, size), names, aliases)
 
 
 def read_vggsfm_predictions(
@@ -118,17 +125,43 @@ def _names_in(values: dict, count: int, names: tuple[str, ...], path: Path) -> l
     )
 
 
-def _renamed(result: CameraReconstruction, names: tuple[str, ...], aliases: dict[str, str]) -> CameraReconstruction:
+def _resized(result: CameraReconstruction, size: tuple[int, int]) -> CameraReconstruction:
+    """Scale the cameras to the frames' size.
+
+    Raises:
+        CameraError: their pictures had another shape.
+    """
     cameras = {}
     for name, camera in result.cameras.items():
-        own = name if name in names else aliases.get(Path(name).name)
-        if own is not None:
-            values = {key: getattr(camera, key) for key in ("width", "height", "intrinsics", "distortion")}
-            cameras[own] = Camera(name=own, rotation=camera.rotation, translation=camera.translation, **values)
+        factor = size[0] / camera.width
+        if abs(camera.height * factor - size[1]) > 1.5:
+            raise CameraError(
+                f"The imported cameras were found for pictures of {camera.width} x {camera.height} pixels, the frames have "
+                f"{size[0]} x {size[1]}; find them for these pictures, or give the pictures they were found for."
+            )
+        cameras[name] = camera.resized(factor)
+    return replace(result, cameras=cameras)
+
+
+def _renamed(result: CameraReconstruction, names: tuple[str, ...], aliases: dict[str, str]) -> CameraReconstruction:
+    """Give the cameras the names of the case's frames: by the names of the user's own pictures where there are such."""
+    own = {Path(name).name: name for name in result.cameras}
+    by_name = aliases
+    if not aliases or (not set(own) <= set(aliases) and set(own) <= set(names)):
+        by_name = {name: name for name in names}  # found for the case's own frames
+    cameras = {}
+    for name, camera in result.cameras.items():
+        if (frame := by_name.get(Path(name).name)) is not None:
+            cameras[frame] = replace(camera, name=frame)
     if not cameras:
         raise CameraError(
             f"None of the {len(result.cameras)} imported cameras belongs to a frame of this case; their image names must be "
             f"those of the frames ({names[0]}, …) or of the picture files."
+        )
+    if (strangers := sorted(set(own) - set(by_name))) and not aliases:
+        raise CameraError(
+            f"The imported cameras name {strangers[0]}, which is no frame of this case ({names[0]} to {names[-1]}): they were "
+            "found for other pictures; give the folder of those pictures in place of the video."
         )
     check_registered(len(cameras), len(names))
     lost = tuple(name for name in names if name not in cameras)
@@ -140,5 +173,61 @@ def _renamed(result: CameraReconstruction, names: tuple[str, ...], aliases: dict
         track_lengths=result.track_lengths,
         reprojection_error_px=result.reprojection_error_px,
         source=result.source,
-        warnings=lost_warning(lost, len(names)),
+        warnings=(
+            f"Imported cameras were matched to {len(cameras)} of {len(names)} frames by name"
+            + (f" ({next(n for n in own if by_name.get(n) == min(cameras))} is frame {min(cameras)})." if aliases else "."),
+            *lost_warning(lost, len(names)),
+        ),
     )
+
+
+def check_cameras_fit_pictures(cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray]) -> None:
+    """Compare imported cameras with the pictures they are taken to belong to.
+
+    Features are matched between neighbouring frames; in the right pictures they lie on each other's epipolar lines.
+
+    Args:
+        cameras: frame name -> Camera.
+        read_picture: name -> (H, W, 3) BGR.
+
+    Raises:
+        CameraError: they do not, so the cameras belong to other pictures.
+    """
+    import cv2
+
+    names = sorted(cameras)
+    starts = np.unique(np.linspace(0, len(names) - 2, CHECKED_PAIRS).round().astype(int))
+    sift, distances = cv2.SIFT_create(1500), []
+    for first, second in ((names[i], names[i + 1]) for i in starts):
+        views = []
+        for name in (first, second):
+            camera = cameras[name].shrunk(CHECKED_PX)
+            gray = cv2.cvtColor(shrunk_picture(read_picture(name), camera), cv2.COLOR_BGR2GRAY)
+            points, descriptors = sift.detectAndCompute(gray, None)
+            views.append((camera, np.array([point.pt for point in points]).reshape(-1, 2) + 0.5, descriptors))
+        (one, pixels_one, described_one), (two, pixels_two, described_two) = views
+        if described_one is None or described_two is None:
+            continue
+        pairs = cv2.BFMatcher().knnMatch(described_one, described_two, k=2)
+        good = [p[0] for p in pairs if len(p) == 2 and p[0].distance < 0.75 * p[1].distance]
+        if len(good) >= FEWEST_MATCHES:
+            index = np.array([(match.queryIdx, match.trainIdx) for match in good])
+            distances.append(np.median(_epipolar_px(one, two, pixels_one[index[:, 0]], pixels_two[index[:, 1]])))
+    if distances and np.median(distances) > LARGEST_EPIPOLAR_PX:
+        raise CameraError(
+            f"The imported cameras do not fit the frames (matched features lie {np.median(distances):.0f} pixels off where they "
+            "should): they were found for other pictures, or their names are shifted; import the model that was made of these."
+        )
+
+
+def _epipolar_px(one: Camera, two: Camera, pixels_one: np.ndarray, pixels_two: np.ndarray) -> np.ndarray:
+    """Distance of (N, 2) pixels of the second camera to the epipolar lines of the first one's, in pixels."""
+    rotation = two.rotation @ one.rotation.T
+    translation = two.translation - rotation @ one.translation
+    x, y, z = translation / max(np.linalg.norm(translation), 1e-12)
+    essential = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]]) @ rotation
+    rays_one = np.column_stack([one.normalized(pixels_one), np.ones(len(pixels_one))])
+    rays_two = np.column_stack([two.normalized(pixels_two), np.ones(len(pixels_two))])
+    lines = rays_one @ essential.T
+    off = np.abs((lines * rays_two).sum(axis=1)) / np.maximum(np.linalg.norm(lines[:, :2], axis=1), 1e-12)
+    return off * two.intrinsics[0, 0]

@@ -106,7 +106,7 @@ def _landmark_file(mesh: Path, candidates: set[Path]) -> Path:
 def prepare_scan(mesh_path: Path, landmark_path: Path) -> tuple[Subject, tuple[str, ...]]:
     """Return one scan as a subject, and what was repaired."""
     vertices, faces = _read(mesh_path)
-    points = read_landmarks(landmark_path).points_world
+    points = read_landmarks(landmark_path).points
     if not points:
         raise LandmarkError(f"{landmark_path.name} holds picks in pictures; a scan needs 3D landmarks.")
     landmarks = np.stack([points[name] for name in LANDMARK_NAMES])

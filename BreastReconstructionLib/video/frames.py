@@ -7,19 +7,23 @@ import os
 import shutil
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import VideoError
 from ..progress import Progress
+from .pictures import common_size, picture_folder, read_picture
+from .reading import WHOLE_SHARE, inspect_video, read_video
+from .stillness import LARGEST_STILL_SHARE, still_share
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-SHORTEST_SECONDS = 4.0
+FEWEST_FRAMES = 8
 SAMPLES_PER_WINDOW = 20
 # Longer side of the small pictures that the panel shows.
 THUMBNAIL_PX = 144
+# For the look at the whole video: how many samples of it, and their longer side.
+SAMPLES, SAMPLE_PX = 13, 160
 
 
 @dataclass(frozen=True)
@@ -27,20 +31,29 @@ class VideoInfo:
     """What a probe says of a video or image folder.
 
     Attributes:
-        frame_count: frames that can be chosen.
-        frames_per_second: 0 for an image folder.
-        width, height: pixels, after rotation metadata.
+        width, height: pixels, of upright pictures with square pixels.
+        times_s: (N,) time of each frame; 0, 1, … for an image folder.
+        files: the pictures of an image folder, in order; empty for a video.
+        breaks_off: the video ends before the length that it announces.
+        notes: what the user should know of the source.
     """
 
-    frame_count: int
-    frames_per_second: float
     width: int
     height: int
+    times_s: np.ndarray
+    files: tuple[Path, ...]
+    breaks_off: bool
+    notes: tuple[str, ...]
 
     @property
-    def duration_s(self) -> float:
-        """Length in seconds; 0 for an image folder."""
-        return self.frame_count / self.frames_per_second if self.frames_per_second else 0.0
+    def frame_count(self) -> int:
+        """Frames that can be chosen."""
+        return len(self.times_s)
+
+    @property
+    def is_folder(self) -> bool:
+        """True for an image folder."""
+        return bool(self.files)
 
 
 @dataclass(frozen=True)
@@ -51,12 +64,14 @@ class Frames:
         folder: where the pictures are.
         names: file names, in order of time.
         source_names: file name of each in the image folder; empty for a video.
-        video_frames: index of each in the video, or in the sorted image folder.
-        times_s: time of each in the video.
+        video_frames: index of each in the video, or in the ordered image folder.
+        times_s: time of each in the video, by its time stamp.
         sharpness: variance of the Laplacian of each.
         soft: names of frames that miss even the lowest sharpness threshold.
         width, height: pixels.
         warnings: what the user should know, in plain words.
+        mirrored: the pictures were flipped, because the user says that the video is mirrored.
+        doubts: what speaks against these pictures.
     """
 
     folder: Path
@@ -69,6 +84,14 @@ class Frames:
     width: int
     height: int
     warnings: tuple[str, ...]
+    mirrored: bool = False
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def handedness(self) -> str:
+        """Which side is taken to be the patient's left, in words."""
+        how = "were flipped, since the video is said to be mirrored" if self.mirrored else "are taken as not mirrored"
+        return f"pictures {how}, the patient's left is on their right"
 
     def save(self, path: Path) -> None:
         """Write the description beside the pictures."""
@@ -111,61 +134,60 @@ def probe(source: Path) -> VideoInfo:
     Raises:
         VideoError: missing, empty, damaged, or not a video.
     """
-    import cv2
-
     source = Path(source)
     if source.is_dir():
-        images = image_files(source)
-        if not images:
-            raise VideoError(f"The folder {source.name} holds no pictures; give a folder of .png or .jpg files.")
-        first = cv2.imread(str(images[0]))
-        if first is None:
-            raise VideoError(f"The picture {images[0].name} cannot be read; replace or remove it.")
-        return VideoInfo(len(images), 0.0, first.shape[1], first.shape[0])
-    if not source.exists():
-        raise VideoError(f"The video {source.name} does not exist; check the path.")
-    if source.stat().st_size == 0:
-        raise VideoError(f"The video {source.name} is empty; copy it from the phone again.")
-    capture = cv2.VideoCapture(str(source))
-    try:
-        opened, first = capture.read() if capture.isOpened() else (False, None)
-        if not opened:
-            raise VideoError(
-                f"{source.name} cannot be read as a video: it is damaged, cut short, or of another kind; "
-                "copy it from the phone again."
-            )
-        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        rate = float(capture.get(cv2.CAP_PROP_FPS))
-    finally:
-        capture.release()
-    if count < 1 or not np.isfinite(rate) or rate <= 0:
-        raise VideoError(f"{source.name} does not say how long it is; convert it to an ordinary .mp4.")
-    return VideoInfo(count, rate, first.shape[1], first.shape[0])
+        pictures = picture_folder(source)
+        width, height = common_size(pictures.files)
+        times = np.arange(len(pictures.files), dtype=float)
+        return VideoInfo(width, height, times, pictures.files, False, pictures.notes)
+    video = inspect_video(source)
+    notes = []
+    if video.notes:
+        notes.append(f"Of the video, {' and '.join(video.notes)}.")
+    if video.mirrored:
+        notes.append("The video's file asks to be shown mirrored, and is; if that mirrors the patient, say that it is mirrored.")
+    elif video.front_camera:
+        notes.append("A phone's front camera filmed this, and many store what a mirror shows: is it mirrored? Then say so.")
+    return VideoInfo(video.width, video.height, video.times_s, (), video.breaks_off, tuple(notes))
 
 
-def choose_windows(frame_count: int, count: int, strategy: str) -> list[np.ndarray]:
+def choose_windows(times_s: np.ndarray, count: int, strategy: str) -> list[np.ndarray]:
     """Return the candidate frame indices about each of `count` target times.
 
-    Targets are equally spaced, ends excluded. `sharp` looks at 20 frames at most within duration / (3 count) about a
+    Targets are equally spaced in time, ends excluded. `sharp` looks at 20 frames at most within duration / (3 count) about a
     target; `uniform` takes the frame nearest to it.
+
+    Args:
+        times_s: (N,) time of each frame, ascending; frames need not follow each other evenly.
+        count: number of windows.
+        strategy: 'sharp' or 'uniform'.
     """
+    frame_count = len(times_s)
+    # Times in units of the mean distance of two frames: the index, where they are even.
+    position = (times_s - times_s[0]) * (frame_count - 1) / max(times_s[-1] - times_s[0], 1e-9)
     targets = (np.arange(count) + 1) * frame_count / (count + 1) - 0.5
+    half = frame_count / (6 * count)
     windows = []
     for target in targets:
-        if strategy == "uniform":
-            windows.append(np.array([round(target)]))
-            continue
-        half = frame_count / (6 * count)
-        candidates = np.arange(int(np.ceil(target - half)), int(np.floor(target + half)) + 1)
+        nearest = np.array([np.abs(position - target).argmin()])
+        candidates = np.flatnonzero(np.abs(position - target) <= half) if strategy == "sharp" else nearest
         if len(candidates) == 0:
-            candidates = np.array([round(target)])
+            candidates = nearest
         if len(candidates) > SAMPLES_PER_WINDOW:
             candidates = np.unique(np.linspace(candidates[0], candidates[-1], SAMPLES_PER_WINDOW).round().astype(int))
         windows.append(candidates)
-    return [np.clip(window, 0, frame_count - 1) for window in windows]
+    return windows
 
 
-def select_frames(source: Path, folder: Path, count: int, strategy: str, required: tuple[int, ...], progress: Progress) -> Frames:
+def select_frames(
+    source: Path,
+    folder: Path,
+    count: int,
+    strategy: str,
+    required: tuple[int, ...],
+    progress: Progress,
+    mirrored: bool = False,
+) -> Frames:
     """Choose and write frames as `000.png …`; the sharpest of each window, and every required one.
 
     Args:
@@ -175,28 +197,72 @@ def select_frames(source: Path, folder: Path, count: int, strategy: str, require
         strategy: 'sharp' or 'uniform'.
         required: indices of frames that carry landmark picks; each replaces the window nearest to it.
         progress: reported by decoded frames.
+        mirrored: the video shows what a mirror shows; its pictures are flipped.
 
     Raises:
-        VideoError: too short, still, cut short, or without the required frames.
+        VideoError: too few frames, still, cut short, filmed from a tripod, or without the required frames.
     """
+    info = probe(source)
+    if info.breaks_off:
+        raise VideoError(f"The video breaks off after {info.times_s[-1]:.1f} s; copy it from the phone again.")
+    taken = _take(source, info, folder, count, strategy, required, progress, mirrored)
+    if taken.decoded != info.frame_count:  # its index counts frames that do not decode
+        if taken.decoded < WHOLE_SHARE * info.frame_count:
+            raise VideoError(
+                f"The video breaks off after {taken.decoded} of {info.frame_count} frames; copy it from the phone again."
+            )
+        info = replace(info, times_s=np.array(taken.times_s))
+        taken = _take(source, info, folder, count, strategy, required, progress, mirrored)
+    if max(np.abs(sample - taken.samples[0]).mean() for sample in taken.samples) < 2.0:
+        raise VideoError("The picture hardly changes; walk around the patient with the phone, the patient stands still.")
+    if still_share(taken.samples) > LARGEST_STILL_SHARE:
+        raise VideoError(
+            "The background stands still while the patient turns, as before a phone on a tripod; the patient must stand still "
+            "while the phone is carried around them."
+        )
+    frames = _finish(folder, taken, info, mirrored)
+    _write_strip(frames, taken.sharpness)
+    return frames
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """One pass over the source: the best (sharpness, index) of each window, and what was seen on the way."""
+
+    best: list[tuple[float, int]]
+    times_s: list[float]
+    sharpness: np.ndarray
+    samples: list[np.ndarray]
+
+    @property
+    def decoded(self) -> int:
+        return len(self.times_s)
+
+
+def _take(
+    source: Path,
+    info: VideoInfo,
+    folder: Path,
+    count: int,
+    strategy: str,
+    required: tuple[int, ...],
+    progress: Progress,
+    mirrored: bool,
+) -> _Taken:
     import cv2
 
-    info = probe(source)
-    if info.frames_per_second and info.duration_s < SHORTEST_SECONDS:
+    total = info.frame_count
+    if total < FEWEST_FRAMES:
+        what = "pictures" if info.is_folder else "frames"
         raise VideoError(
-            f"The video lasts {info.duration_s:.1f} s; film for at least {SHORTEST_SECONDS:.0f} s, "
-            "walking slowly from one side of the patient to the other."
+            f"There {'is only 1' if total == 1 else f'are only {total}'} {what[: None if total > 1 else -1]}; at least "
+            f"{FEWEST_FRAMES} are needed, better 30, all around the front of the patient."
         )
-    if info.frame_count < 8:
-        raise VideoError(f"There are only {info.frame_count} pictures; at least 8 are needed, better 30.")
     for index in required:
-        if not 0 <= index < info.frame_count:
-            raise VideoError(
-                f"Landmarks are picked in frame {index}, but the video has only the frames 0 to {info.frame_count - 1}."
-            )
-    count = min(count, info.frame_count)
-    windows = _with_required(choose_windows(info.frame_count, count, strategy), sorted(set(required)))
-    window_of = {}
+        if not 0 <= index < total:
+            raise VideoError(f"Landmarks are picked in frame {index}, but the video has only the frames 0 to {total - 1}.")
+    windows = _with_required(choose_windows(info.times_s, min(count, total), strategy), sorted(set(required)))
+    window_of: dict[int, list[int]] = {}
     for i, window in enumerate(windows):
         for index in window:
             window_of.setdefault(int(index), []).append(i)
@@ -205,13 +271,11 @@ def select_frames(source: Path, folder: Path, count: int, strategy: str, require
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     best: list[tuple[float, int]] = [(-1.0, -1)] * len(windows)
-    all_sharpness, thumbnails = [], []
-    decoded = 0
+    times, all_sharpness, samples = [], [], []
+    small = SAMPLE_PX / max(info.width, info.height)
     with _Writer(folder) as writer:
-        for index, picture, value in _scored(source):
-            decoded = index + 1
-            if picture.shape[:2] != (info.height, info.width):
-                raise VideoError(f"Picture {index} has another size than the first one; all must have the same size.")
+        for index, (time_s, picture, value) in enumerate(_scored(source, info, mirrored)):
+            times.append(time_s)
             all_sharpness.append(value)
             for window in window_of.get(index, ()):
                 if value > best[window][0]:
@@ -219,30 +283,17 @@ def select_frames(source: Path, folder: Path, count: int, strategy: str, require
                     writer.hold(window, picture)
                 if index == last_of[window]:
                     writer.write(window)
-            if index % max(1, info.frame_count // 12) == 0:
-                small = cv2.resize(picture, (48, 48), interpolation=cv2.INTER_AREA)
-                thumbnails.append(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(float))
-            progress(decoded / info.frame_count, f"{decoded} of {info.frame_count} frames read")
-    if decoded < 0.95 * info.frame_count:
-        raise VideoError(f"The video breaks off after {decoded} of {info.frame_count} frames; copy it from the phone again.")
-    change = max(np.abs(a - thumbnails[0]).mean() for a in thumbnails)
-    if change < 2.0:
-        raise VideoError("The picture hardly changes; walk around the patient with the phone, the patient stands still.")
-    originals = [path.name for path in image_files(source)] if source.is_dir() else []
-    frames = _finish(folder, best, np.array(all_sharpness), np.array(thumbnails), info, originals)
-    _write_strip(frames, np.array(all_sharpness))
-    return frames
+            if index % max(1, total // (SAMPLES - 1)) == 0:
+                reduced = cv2.resize(picture, None, fx=small, fy=small, interpolation=cv2.INTER_AREA)
+                samples.append(cv2.cvtColor(reduced, cv2.COLOR_BGR2GRAY).astype(np.float32))
+            progress(min((index + 1) / total, 1.0), f"{index + 1} of {total} frames read")
+    if not times:
+        raise VideoError("The video shows no frame; copy it from the phone again.")
+    return _Taken(best, times, np.array(all_sharpness), samples)
 
 
-def _finish(
-    folder: Path,
-    best: list,
-    all_sharpness: np.ndarray,
-    thumbnails: np.ndarray,
-    info: VideoInfo,
-    originals: list[str],
-) -> Frames:
-    order = sorted((index, window) for window, (_, index) in enumerate(best) if index >= 0)
+def _finish(folder: Path, taken: _Taken, info: VideoInfo, mirrored: bool) -> Frames:
+    order = sorted((index, window) for window, (_, index) in enumerate(taken.best) if index >= 0)
     names, indices = [], []
     for index, window in order:
         part = folder / window_name(window)
@@ -256,25 +307,25 @@ def _finish(
         names.append(name)
         indices.append(index)
     # The published rule: the 75th percentile, lowered three times by 0.7. What misses even that is called soft.
-    lowest = np.percentile(all_sharpness, 75) * 0.7**3
-    soft = [name for name, index in zip(names, indices, strict=True) if all_sharpness[index] < lowest]
-    warnings = []
+    lowest = np.percentile(taken.sharpness, 75) * 0.7**3
+    soft = [name for name, index in zip(names, indices, strict=True) if taken.sharpness[index] < lowest]
+    warnings = list(info.notes)
     if soft:
         warnings.append(f"{len(soft)} of {len(names)} frames are blurred ({', '.join(soft)}); move the phone more slowly.")
-    if thumbnails.mean() < 40:
+    if np.mean(taken.samples) < 40:
         warnings.append("The video is dark; film in a brightly lit room.")
-    rate = info.frames_per_second
     return Frames(
         folder=folder,
         names=tuple(names),
-        source_names=tuple(originals[index] for index in indices) if originals else (),
+        source_names=tuple(info.files[index].name for index in indices) if info.is_folder else (),
         video_frames=tuple(indices),
-        times_s=tuple(round(index / rate, 4) if rate else 0.0 for index in indices),
-        sharpness=tuple(round(float(all_sharpness[index]), 2) for index in indices),
+        times_s=tuple(0.0 if info.is_folder else round(taken.times_s[index], 4) for index in indices),
+        sharpness=tuple(round(float(taken.sharpness[index]), 2) for index in indices),
         soft=tuple(soft),
         width=info.width,
         height=info.height,
         warnings=tuple(warnings),
+        mirrored=mirrored,
     )
 
 
@@ -310,11 +361,6 @@ def _with_required(windows: list[np.ndarray], required: list[int]) -> list[np.nd
         windows[nearest] = np.array([index])
         taken.add(nearest)
     return windows
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the pictures of a folder, sorted by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_ENDINGS and path.is_file())
 
 
 class _Writer:
@@ -360,39 +406,27 @@ def window_name(window: int) -> str:
     return f"window{window:03d}.png"
 
 
-def _scored(source: Path):
-    """Yield (index, BGR picture, sharpness) in order; a second thread scores while this one decodes."""
+def _scored(source: Path, info: VideoInfo, mirrored: bool):
+    """Yield (time, BGR picture, sharpness) in order; a second thread scores while this one decodes."""
     ahead: deque = deque()
     with ThreadPoolExecutor(1) as pool:
-        for index, picture in enumerate(_pictures(source)):
-            ahead.append((index, picture, pool.submit(sharpness, picture)))
+        for time_s, picture in _pictures(source, info):
+            if mirrored:
+                picture = np.ascontiguousarray(picture[:, ::-1])
+            ahead.append((time_s, picture, pool.submit(sharpness, picture)))
             if len(ahead) > 2:
-                first = ahead.popleft()
-                yield first[0], first[1], first[2].result()
-        for index, picture, value in ahead:
-            yield index, picture, value.result()
+                time_s, picture, value = ahead.popleft()
+                yield time_s, picture, value.result()
+        for time_s, picture, value in ahead:
+            yield time_s, picture, value.result()
 
 
-def _pictures(source: Path):
-    """Yield the BGR pictures in order; OpenCV turns them by the rotation metadata."""
-    import cv2
-
-    if Path(source).is_dir():
-        for path in image_files(Path(source)):
-            picture = cv2.imread(str(path))
-            if picture is None:
-                raise VideoError(f"The picture {path.name} cannot be read; replace or remove it.")
-            yield picture
-        return
-    capture = cv2.VideoCapture(str(source))
-    try:
-        while True:
-            read, picture = capture.read()
-            if not read:
-                return
-            yield picture
-    finally:
-        capture.release()
+def _pictures(source: Path, info: VideoInfo):
+    """Yield (time, BGR picture) in order."""
+    if info.is_folder:
+        yield from ((time_s, read_picture(path)) for time_s, path in zip(info.times_s, info.files, strict=True))
+    else:
+        yield from read_video(source)
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:

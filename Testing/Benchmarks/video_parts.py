@@ -136,7 +136,7 @@ def _opened(case: Path, truth: Path) -> Reconstruction:
     settings = Settings(
         video=truth / "video.mp4",
         landmarks=truth / "picks.csv",
-        scale=parse_marker(marker),
+        scales=(parse_marker(marker),),
         detail_mm=SCORED_DETAIL_MM,
         truth=truth,
     )

@@ -18,7 +18,7 @@ coordinate = st.floats(-1e4, 1e4, allow_nan=False)
 def test_mrk_json_round_trip(tmp_path, rows):
     points = dict(zip(LANDMARK_NAMES, np.array(rows), strict=True))
     write_landmarks_mrk_json(tmp_path / "a.mrk.json", points)
-    read = read_landmarks(tmp_path / "a.mrk.json").points_world
+    read = read_landmarks(tmp_path / "a.mrk.json").points
     for name in LANDMARK_NAMES:
         np.testing.assert_allclose(read[name], points[name], atol=1e-9)
 
@@ -36,7 +36,7 @@ def test_meshlab_points_by_name_in_any_order(tmp_path):
         for name, p in reversed(list(zip(LANDMARK_NAMES, POINTS, strict=True)))
     ]
     (tmp_path / "a.pp").write_text(f"<!DOCTYPE PickedPoints><PickedPoints>{''.join(rows)}</PickedPoints>")
-    read = read_landmarks(tmp_path / "a.pp").points_world
+    read = read_landmarks(tmp_path / "a.pp").points
     np.testing.assert_allclose(np.array([read[name] for name in LANDMARK_NAMES]), POINTS)
 
 
@@ -46,7 +46,7 @@ def test_unnamed_meshlab_points_and_ply_go_by_order(tmp_path):
     header = "ply\nformat ascii 1.0\nelement vertex 6\nproperty float x\nproperty float y\nproperty float z\nend_header\n"
     (tmp_path / "a.ply").write_text(header + "\n".join(" ".join(map(str, p)) for p in POINTS) + "\n")
     for name in ("a.pp", "a.ply"):
-        read = read_landmarks(tmp_path / name).points_world
+        read = read_landmarks(tmp_path / name).points
         np.testing.assert_allclose(np.array([read[name] for name in LANDMARK_NAMES]), POINTS, atol=1e-5)
 
 
@@ -61,7 +61,7 @@ def test_csv_picks(tmp_path):
 def test_csv_of_points(tmp_path):
     rows = [f"{name},{p[0]},{p[1]},{p[2]}" for name, p in zip(LANDMARK_NAMES, POINTS, strict=True)]
     (tmp_path / "a.csv").write_text("landmark,x,y,z\n" + "\n".join(rows))
-    np.testing.assert_allclose(read_landmarks(tmp_path / "a.csv").points_world["navel"], POINTS[1])
+    np.testing.assert_allclose(read_landmarks(tmp_path / "a.csv").points["navel"], POINTS[1])
 
 
 def test_frame_text_file(tmp_path):

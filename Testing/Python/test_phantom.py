@@ -92,7 +92,7 @@ def test_torso_command(tmp_path):
     mesh, torso = read_mesh(tmp_path / "torso.ply"), sample_torso(5)[0]
     np.testing.assert_allclose(mesh.vertices_ras, torso.vertices_ras, atol=1e-3)
     assert b"SPACE=LPS" in (tmp_path / "torso.ply").read_bytes()[:300]
-    points = read_landmarks(tmp_path / "landmarks.mrk.json").points_world
+    points = read_landmarks(tmp_path / "landmarks.mrk.json").points
     np.testing.assert_allclose([points[name] for name in LANDMARK_NAMES], torso.landmarks_ras, atol=1e-6)
 
 

@@ -49,7 +49,7 @@ def test_demo_error_is_not_an_artefact_of_its_score(demo_case, sample):
     from BreastReconstructionLib.geometry import fit_similarity
 
     truth, surface = read_truth(sample), read_mesh(demo_case / "surface.ply")
-    delivered = read_landmarks(demo_case / "landmarks.mrk.json").points_world
+    delivered = read_landmarks(demo_case / "landmarks.mrk.json").points
     landmarks = np.array([delivered[name] for name in LANDMARK_NAMES])
     rigid = fit_similarity(truth.landmarks_ras, landmarks, with_scale=False)
     front = truth.skin & (truth.vertices_ras[:, 1] > truth.landmarks_ras[0, 1])
@@ -92,7 +92,7 @@ def test_surface_file_is_lps_millimetres_with_scalars(demo_case):
     assert (extent > [300, 80, 300]).all()
     assert (extent < [800, 400, 800]).all()
     # RAS: the left nipple lies at smaller R than the right one, in front of the coracoids, below the notch.
-    points = read_landmarks(demo_case / "landmarks.mrk.json").points_world
+    points = read_landmarks(demo_case / "landmarks.mrk.json").points
     assert points["left-nipple"][0] < points["right-nipple"][0]
     assert points["left-nipple"][1] > points["left-coracoid"][1]
     assert points["sternal-notch"][2] > points["left-nipple"][2] > points["navel"][2]
@@ -171,7 +171,7 @@ def test_a_new_scale_redoes_only_the_surface(small_input, case, sample):
     assert finished.returncode == 0, finished.stderr
     events = [json.loads(line) for line in finished.stdout.splitlines()]
     assert [e["stage"] for e in events if e.get("words") == "unchanged, skipped"] == list(STAGES[:6])
-    points = read_landmarks(case / "landmarks.mrk.json").points_world
+    points = read_landmarks(case / "landmarks.mrk.json").points
     assert np.linalg.norm(points["left-nipple"] - points["right-nipple"]) == pytest.approx(205, abs=0.01)
     mesh = read_mesh(case / "surface.ply")
     assert mesh.scalars["views"].min() >= 1

@@ -5,6 +5,7 @@ import pytest
 from BreastReconstructionLib.errors import ScaleError
 from BreastReconstructionLib.measurement.scale import (
     KnownDistance,
+    KnownMarker,
     approximate_scale,
     parse_distance,
     parse_marker,
@@ -13,7 +14,7 @@ from BreastReconstructionLib.measurement.scale import (
 )
 from BreastReconstructionLib.phantom.texture import marker_card
 from BreastReconstructionLib.phantom.video import PhantomVideoSettings, phone_path
-from BreastReconstructionLib.video.markers import find_marker
+from BreastReconstructionLib.video.markers import find_markers
 
 
 def test_distance_in_any_pair():
@@ -69,7 +70,8 @@ def flat_scene(side, hidden=()):
 @pytest.mark.parametrize("side", [40.0, 80.0])
 def test_marker_side_is_measured(side):
     cameras, pictures = flat_scene(side)
-    seen = find_marker(cameras, pictures.__getitem__, "DICT_4X4_50")
+    seen, _ = find_markers(cameras, pictures.__getitem__, KnownMarker("DICT_4X4_50", side))
+    assert seen.number == 7
     assert seen.sightings >= 5
     assert seen.side_world == pytest.approx(side, rel=0.004)
     assert seen.reprojection_px < 0.7
@@ -78,4 +80,4 @@ def test_marker_side_is_measured(side):
 def test_marker_in_too_few_frames():
     cameras, pictures = flat_scene(80.0, hidden=(0, 1, 2, 3))
     with pytest.raises(ScaleError, match="is seen in 2 frames"):
-        find_marker(cameras, pictures.__getitem__, "DICT_4X4_50")
+        find_markers(cameras, pictures.__getitem__, KnownMarker("DICT_4X4_50", 80.0))

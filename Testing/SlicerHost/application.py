@@ -14,6 +14,7 @@ import types
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from urllib.request import urlretrieve
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
@@ -91,15 +92,30 @@ class LayoutManager:
     def __init__(self, core):
         self._core = core
         self._slices: dict[str, SliceWidget] = {}
-        self.layout = 0
+        self.layout = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
 
     def setLayout(self, layout: int) -> None:
         self.layout = layout
 
+    def _shows(self, what: str) -> bool:
+        """False for a view that the layout does not have: it is None then, as in Slicer."""
+        node = slicer.vtkMRMLLayoutNode
+        without = {
+            "Red": (node.SlicerLayoutOneUp3DView, node.SlicerLayoutOneUpYellowSliceView, node.SlicerLayoutOneUpGreenSliceView),
+            "3D": (
+                node.SlicerLayoutOneUpRedSliceView,
+                node.SlicerLayoutOneUpYellowSliceView,
+                node.SlicerLayoutOneUpGreenSliceView,
+            ),
+        }
+        return self.layout not in without[what]
+
     def sliceViewNames(self) -> tuple[str, ...]:
         return ("Red",)
 
-    def sliceWidget(self, name: str) -> SliceWidget:
+    def sliceWidget(self, name: str) -> SliceWidget | None:
+        if name != "Red" or not self._shows("Red"):
+            return None
         if name not in self._slices:
             from trame_slicer.views.slice_view import SliceView
 
@@ -111,7 +127,7 @@ class LayoutManager:
 
     @property
     def threeDViewCount(self) -> int:
-        return 1
+        return int(self._shows("3D"))
 
     @cached_property
     def _three_d(self) -> ThreeDWidget:
@@ -121,8 +137,8 @@ class LayoutManager:
         view.render_window().SetSize(700, 700)
         return ThreeDWidget(view)
 
-    def threeDWidget(self, index: int) -> ThreeDWidget:
-        return self._three_d
+    def threeDWidget(self, index: int) -> ThreeDWidget | None:
+        return self._three_d if index < self.threeDViewCount else None
 
     def resetThreeDViews(self) -> None:
         self._three_d.threeDView().resetFocalPoint()
@@ -197,6 +213,19 @@ class SampleDataLogic:
         source = SampleSource(category, sampleName, customDownloader, thumbnailFileName, uris, fileNames, nodeNames)
         slicer.modules.sampleDataSources.setdefault(category, []).append(source)
 
+    def downloadSamples(self, sampleName) -> list:
+        """From Python, Slicer passes the custom downloader over; without node names, paths of the files are returned."""
+        sources = [s for of_category in slicer.modules.sampleDataSources.values() for s in of_category]
+        found = next(source for source in sources if source.sampleName == sampleName)
+        folder, paths = tempfile.mkdtemp(prefix="SlicerCache"), []
+        for uri, name in zip(found.uris, found.fileNames, strict=True):
+            paths.append(os.path.join(folder, name))
+            urlretrieve(uri, paths[-1])
+        return paths
+
+    def downloadSample(self, sampleName):
+        return self.downloadSamples(sampleName)[0]
+
 
 @dataclass
 class ModuleEntry:
@@ -245,6 +274,7 @@ def start() -> HostApplication:
             "SampleData": sample_data,
         }
     )
+    use_sources_of_slicer(os.environ.get("SLICER_PYTHON_SOURCES"))
     for widget in QMRML:
         setattr(slicer, widget.__name__, strict_class(widget))
     slicer.app = wrap(_application)
@@ -254,6 +284,19 @@ def start() -> HostApplication:
     slicer.modules = types.SimpleNamespace(sampleDataSources={})
     slicer.modules.markups = types.SimpleNamespace(logic=lambda: _application.core.app_logic.GetModuleLogic("Markups"))
     return _application
+
+
+def use_sources_of_slicer(folder: str | None) -> None:
+    """Take `parameterNodeWrapper` and `ScriptedLoadableModule` from Slicer's own sources (its Base/Python), where given."""
+    if not folder:
+        return
+    package = Path(folder) / "slicer"
+    if not (package / "parameterNodeWrapper").is_dir():
+        raise FileNotFoundError(f"{folder} is not Slicer's Base/Python: it holds no slicer/parameterNodeWrapper")
+    slicer.__path__.append(str(package))
+    for name in ("slicer.parameterNodeWrapper", "slicer.ScriptedLoadableModule"):
+        sys.modules.pop(name, None)
+        importlib.import_module(name)
 
 
 def _ui_loader():
@@ -267,7 +310,8 @@ def _write_python_slicer(home: Path) -> None:
     """`bin/PythonSlicer`, the interpreter that the module starts: here the one that runs the host."""
     script = home / "bin" / "PythonSlicer"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    # A launcher, as in Slicer: Python is its child, not itself; input, output and exit code are passed on.
+    script.write_text(f'#!/bin/sh\n"{sys.executable}" "$@"\ncode=$?\nexit $code\n')
     script.chmod(0o755)
 
 

@@ -94,9 +94,7 @@ def _initialize(self, parameter_node):
 
 
 def _connect_gui(self, gui) -> int:
-    import qt
-
-    widgets = [w for w in gui.__dict__.values() if isinstance(w, qt.QWidget) and w.property(PROPERTY)]
+    widgets = [w for w in gui.__dict__.values() if hasattr(w, "property") and w.property(PROPERTY)]
     mapping = {}
     for widget in widgets:
         name = widget.property(PROPERTY)

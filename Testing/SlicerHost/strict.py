@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import enum
 import inspect
+import sys
 import time
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -21,6 +23,9 @@ from PySide6.QtCore import SIGNAL, QObject
 slot_errors: list[str] = []
 # Seconds that each slot of the module took, with its name: a slot that takes long freezes Slicer.
 slot_seconds: list[tuple[float, str]] = []
+
+# Objects that the module let go inside their own signal: kept, since Qt would crash here as it does in Slicer.
+_let_go: list[QObject] = []
 
 # What PythonQt does not have: PySide's own machinery, and the scoped names of enums.
 _PYSIDE_ONLY = {"Signal", "Slot", "Property", "ClassInfo", "SIGNAL", "SLOT", "tr", "staticMetaObject", "exec"}
@@ -53,9 +58,13 @@ def wrap(value):
     return value
 
 
+def _is_wrapper(value) -> bool:
+    return issubclass(type(value), StrictObject)
+
+
 def unwrap(value):
     """Return what PySide takes for a value of the module under test."""
-    if isinstance(value, StrictObject):
+    if _is_wrapper(value):
         return value._qt
     if isinstance(value, StrictMeta):
         return value.qt_class
@@ -66,11 +75,13 @@ def unwrap(value):
     return value
 
 
-def accepting_fewer_arguments(function: Callable) -> Callable:
+def accepting_fewer_arguments(function: Callable, sender: QObject | None = None) -> Callable:
     """Return a slot that drops surplus arguments, as PythonQt does for Python functions and methods.
 
-    A default argument has a place, so an argument that the signal sends overwrites it.
+    A default argument has a place, so an argument that the signal sends overwrites it. A sender that belongs to Python alone must
+    outlive its own signal: the slot that drops the last reference to it is an error.
     """
+    emitter = None if sender is None else weakref.ref(sender)
     places = None
     if inspect.isfunction(function) or inspect.ismethod(function):
         parameters = inspect.signature(function).parameters.values()
@@ -79,14 +90,27 @@ def accepting_fewer_arguments(function: Callable) -> Callable:
 
     def slot(*arguments):
         started = time.perf_counter()
+        held = None if emitter is None else emitter()
         try:
             function(*(wrap(argument) for argument in arguments[:places]))
         except Exception:
             slot_errors.append(traceback.format_exc())
             traceback.print_exc()
+        _check_outlives_its_signal(held, function)
         slot_seconds.append((time.perf_counter() - started, getattr(function, "__qualname__", repr(function))))
 
     return slot
+
+
+def _check_outlives_its_signal(held: QObject | None, function: Callable) -> None:
+    """Record an error if nobody but the caller and this function still holds an object without a parent that Python owns."""
+    if held is None or not shiboken6.isValid(held) or not shiboken6.ownedByPython(held) or held.parent() is not None:
+        return
+    # The caller's variable, this function's, and getrefcount's own.
+    if sys.getrefcount(held) <= 3:
+        _let_go.append(held)
+        name = getattr(function, "__qualname__", repr(function))
+        slot_errors.append(f"{name} drops the last reference to a {type(held).__name__} inside its own signal: Slicer crashes")
 
 
 class StrictSignal:
@@ -146,10 +170,8 @@ class StrictMeta(type):
         return wrap(cls.qt_class(*map(unwrap, arguments), **{key: unwrap(value) for key, value in keywords.items()}))
 
     def __instancecheck__(cls, instance) -> bool:
-        if type(instance) is cls or not isinstance(getattr(instance, "__dict__", None), dict):
-            return type(instance) is cls
-        qt_class = cls.__dict__.get("qt_class")
-        return qt_class is None or isinstance(instance.__dict__.get("_qt"), qt_class)
+        """PythonQt's classes know no inheritance: a label is no instance of QWidget."""
+        return type(instance) is cls
 
 
 class StrictObject(metaclass=StrictMeta):
@@ -189,7 +211,7 @@ class StrictObject(metaclass=StrictMeta):
             raise AttributeError(f"{type(self).__name__}.{name} cannot be set to {value!r}")
 
     def __eq__(self, other) -> bool:
-        return isinstance(other, StrictObject) and self._qt is other._qt
+        return _is_wrapper(other) and self._qt is other._qt
 
     def __hash__(self) -> int:
         return hash(id(self._qt))
@@ -209,7 +231,7 @@ class StrictObject(metaclass=StrictMeta):
         normalized = _normalized(signature)
         if self._qt.metaObject().indexOfSignal(normalized) < 0:
             raise ValueError(f"{type(self).__name__} has no signal {signature}")
-        slot = accepting_fewer_arguments(function)
+        slot = accepting_fewer_arguments(function, self._qt)
         StrictObject._connections[id(self._qt), normalized, function] = slot
         return bool(QObject.connect(self._qt, SIGNAL(normalized), slot))
 
@@ -268,6 +290,10 @@ class _ValueNamespace:
 
     def __instancecheck__(self, instance) -> bool:
         return isinstance(instance, self._class)
+
+    def __mro_entries__(self, bases) -> tuple:
+        """PythonQt's value classes can be derived from, as Slicer's own parameterNodeWrapper does with QColor."""
+        return (self._class,)
 
 
 def qt_names() -> dict[str, object]:

@@ -1,0 +1,40 @@
+"""The last line of defence: residuals far above those of a sound run say that something unforeseen is wrong."""
+
+from __future__ import annotations
+
+import math
+
+from ..sfm.reconstruction import usual_reprojection_px
+
+# 95 % of the measured points lie within this of the fitted surface in sound runs (3.6 mm, draft 4.9 mm, in video and phantom).
+USUAL_RESIDUAL_P95_MM = 6.5
+# Residuals so many times the usual ones are said first.
+DOUBTED = 1.15
+
+
+def misfit(reprojection_px: float, longer_side_px: int, residual_p95_mm: float) -> float:
+    """Return how many times larger the residuals are than those of a sound run, 1 at least; the uncertainty grows by it.
+
+    Args:
+        reprojection_px: mean reprojection error of the cameras; NaN if unknown.
+        longer_side_px: of the frames.
+        residual_p95_mm: 95th percentile of the distance of the measured points to the fitted surface.
+    """
+    ratios = [residual_p95_mm / USUAL_RESIDUAL_P95_MM]
+    if math.isfinite(reprojection_px):
+        ratios.append(reprojection_px / usual_reprojection_px(longer_side_px))
+    # Both at once means a shape that is wrong all over, not noise: each makes the other worse.
+    return math.prod(max(1.0, ratio) for ratio in ratios)
+
+
+def doubt_of_residuals(reprojection_px: float, longer_side_px: int, residual_p95_mm: float) -> tuple[str, ...]:
+    """Return what to say of residuals that are unlike a sound run's."""
+    factor = misfit(reprojection_px, longer_side_px, residual_p95_mm)
+    if factor < DOUBTED:
+        return ()
+    pixels = f"{reprojection_px:.1f} px between the frames, " if math.isfinite(reprojection_px) else ""
+    return (
+        f"The pictures do not agree with one shape as they should (errors of {pixels}{residual_p95_mm:.0f} mm of the "
+        "points at 95 %): was the video changed by another program, or did the patient move? Do not rely on this surface before "
+        f"that is known; its stated uncertainty was raised {factor:.1f} times.",
+    )
