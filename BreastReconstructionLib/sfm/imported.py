@@ -174,9 +174,9 @@ def _renamed(result: CameraReconstruction, names: tuple[str, ...], aliases: dict
         reprojection_error_px=result.reprojection_error_px,
         source=result.source,
         warnings=(
+            *lost_warning(lost, len(names)),
             f"Imported cameras were matched to {len(cameras)} of {len(names)} frames by name"
             + (f" ({next(n for n in own if by_name.get(n) == min(cameras))} is frame {min(cameras)})." if aliases else "."),
-            *lost_warning(lost, len(names)),
         ),
     )
 

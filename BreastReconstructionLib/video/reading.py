@@ -179,8 +179,8 @@ class _Turn:
             return cls(False, False, False)
         a, b, _, c, d, *_ = np.frombuffer(bytes(data), np.int32, 9) / 65536.0
         if abs(a) + abs(d) >= abs(b) + abs(c):
-            return cls(False, a < 0, d < 0)
-        return cls(True, c < 0, b < 0)
+            return cls(False, bool(a < 0), bool(d < 0))
+        return cls(True, bool(c < 0), bool(b < 0))
 
     @property
     def mirrored(self) -> bool:

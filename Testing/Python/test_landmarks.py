@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from BreastReconstructionLib.errors import LandmarkError
-from BreastReconstructionLib.geometry import Camera
+from BreastReconstructionLib.geometry import Camera, Similarity
 from BreastReconstructionLib.landmarks.files import LandmarkInput, Pick
-from BreastReconstructionLib.landmarks.locate import locate_landmarks
+from BreastReconstructionLib.landmarks.locate import check_order, locate_landmarks, most_frontal
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.phantom.torso import sample_torso
 from BreastReconstructionLib.phantom.video import PhantomVideoSettings, phone_path
@@ -73,6 +75,54 @@ def test_notch_below_navel(scene):
     names = {"sternal-notch": "navel", "navel": "sternal-notch"}
     with pytest.raises(LandmarkError, match="below the navel"):
         locate(scene, picks(scene, [2, 4], lambda name: names.get(name, name)))
+
+
+def turned(cameras, quarter_turns):
+    """The same cameras held sideways or upside down."""
+    angle = np.radians(90 * quarter_turns)
+    roll = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1.0]])
+    return {n: replace(c, rotation=roll @ c.rotation, translation=roll @ c.translation) for n, c in cameras.items()}
+
+
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_a_phone_held_in_any_way(scene, quarter_turns):
+    torso, cameras = scene
+    cameras = list(turned(cameras, quarter_turns).values())
+    check_order(torso.landmarks_ras, cameras)
+    with pytest.raises(LandmarkError, match="Left and right of the nipples"):
+        check_order(torso.landmarks_ras[[0, 1, 3, 2, 4, 5]], cameras)
+    with pytest.raises(LandmarkError, match="below the navel"):
+        check_order(torso.landmarks_ras[[1, 0, 2, 3, 4, 5]], cameras)
+
+
+def test_a_phone_carried_all_around(scene):
+    torso, _ = scene
+    settings = PhantomVideoSettings(frames=24, sweep_degrees=345)
+    cameras = phone_path(settings, torso.landmarks_ras[:2].mean(axis=0), np.random.default_rng(2))
+    check_order(torso.landmarks_ras, cameras)
+    with pytest.raises(LandmarkError, match="Left and right of the coracoids"):
+        check_order(torso.landmarks_ras[[0, 1, 2, 3, 5, 4]], cameras)
+    assert most_frontal({camera.name: camera for camera in cameras}) in {camera.name for camera in cameras}
+
+
+def test_exchanged_sides_ask_about_a_mirror(scene):
+    with pytest.raises(LandmarkError, match="--mirrored"):
+        locate(scene, picks(scene, [2, 4], lambda name: EXCHANGES["nipples"].get(name, name)))
+
+
+def test_points_of_another_frame_are_refused(scene):
+    torso, _ = scene
+    moved = dict(zip(LANDMARK_NAMES, torso.landmarks_ras * 0.2 + [4000, 0, 0], strict=True))
+    with pytest.raises(LandmarkError, match="not in the coordinates of this case"):
+        locate(scene, LandmarkInput((), moved))
+
+
+def test_a_results_points_are_brought_back(scene):
+    torso, _ = scene
+    to_patient = Similarity(0.5, np.eye(3), np.array([10.0, 20, 30]))
+    points = dict(zip(LANDMARK_NAMES, to_patient.apply(torso.landmarks_ras), strict=True))
+    found = locate(scene, LandmarkInput((), points, to_patient.inverse()))
+    np.testing.assert_allclose(found.points_world, torso.landmarks_ras, atol=1e-6)
 
 
 def test_outside_the_image(scene):
