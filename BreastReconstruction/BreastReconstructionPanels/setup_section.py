@@ -125,8 +125,7 @@ class SetupSection:
             "This fetches a Python of its own with PyTorch and the other packages from the internet (about 1 GB, some minutes) "
             "into your home folder. Slicer's own Python is left as it is. Go on?"
         )
-        answer = qt.QMessageBox.question(self._module.parent, _("Private Python"), question)
-        if answer != qt.QMessageBox.Yes:
+        if not ask(self._module.parent, _("Private Python"), question):
             self._module.say(_("Nothing was installed."))
             return
         self._module.say(_("Making the private Python; this takes some minutes …"))
@@ -149,6 +148,11 @@ class SetupSection:
         else:
             self._module.say(outcome.sentence)
         self._look_again()
+
+
+def ask(parent, title: str, question: str) -> bool:
+    """Ask the user; True for yes."""
+    return qt.QMessageBox.question(parent, title, question) == qt.QMessageBox.Yes
 
 
 def constraints_of_slicer() -> list:

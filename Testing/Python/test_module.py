@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -16,27 +15,13 @@ pytest.importorskip("slicer")
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.measurement.accuracy import read_truth, score
 from BreastReconstructionLib.surface.mesh_file import read_mesh
+from Testing.panel_fixtures import fresh, no_errors_in_slots, own_case, panel, start_and_wait_for  # noqa: F401
 from Testing.SlicerHost import strict
 from Testing.SlicerHost.window import picture_of
-from Testing.workflow import choose, click_pixel, exact_picks, open_panel, place_landmarks, wait, wait_for_run
+from Testing.workflow import choose, click_pixel, drop, exact_picks, place_landmarks, wait, wait_for_run
 
 # What the end-to-end figures ask of a phantom video.
 LARGEST_MEAN_MM = 1.0
-
-
-@pytest.fixture(autouse=True)
-def no_errors_in_slots():
-    strict.slot_errors.clear()
-    yield
-    assert strict.slot_errors == []
-
-
-@pytest.fixture(scope="module")
-def panel():
-    panel = open_panel()
-    panel.enter()
-    yield panel
-    panel.cleanup()
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +29,14 @@ def finished(panel, sample, tmp_path_factory):
     """The sample video, brought to a surface by clicks alone."""
     ui, case = panel.ui, tmp_path_factory.mktemp("Fälle") / "Frau Müller 1"
     strict.slot_seconds.clear()
-    ui.videoPathEdit.currentPath = f"file://{sample / 'video.mp4'}"  # as a drop gives it
+    drop(ui.videoPathEdit, (sample / "video.mp4").as_uri())
     ui.casePathEdit.currentPath = str(case)
     ui.detailSpinBox.value = 3.0
     ui.framesButton.click()
     wait_for_run(panel)
     assert ui.videoState.text == "Done."
+    ui.casePathEdit.currentPath = f"{case}/"  # the same folder, spelled differently
+    assert panel.case == case
     assert ui.frameList.count == 30
     ui.camerasButton.click()
     assert "place the six landmarks" in wait_for_run(panel)
@@ -64,12 +51,6 @@ def finished(panel, sample, tmp_path_factory):
     seconds, name = max(strict.slot_seconds)
     print(f"longest callback while the case ran: {seconds:.2f} s ({name})")
     return case
-
-
-@pytest.fixture
-def own_case(small_case, tmp_path):
-    """A finished small case of this test's own: other tests compare the shared one with what they asked for."""
-    return Path(shutil.copytree(small_case, tmp_path / "small case"))
 
 
 def node_names(case):
@@ -325,28 +306,6 @@ def test_explored_shapes_follow_the_sliders(panel):
 # What can go wrong -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def fresh(panel, small_input, tmp_path):
-    """An empty scene with the small picture folder chosen, and 16 evenly spaced frames."""
-    import slicer
-
-    slicer.mrmlScene.Clear(0)
-    wait(lambda: not panel.ui.casePathEdit.currentPath, 5)
-    pictures, _ = small_input
-    panel.ui.videoPathEdit.currentPath = str(pictures)
-    panel.ui.casePathEdit.currentPath = str(tmp_path / "case")
-    panel.ui.frameCountSpinBox.value = 16
-    choose(panel.ui.strategyComboBox, "uniform")
-    choose(panel.ui.scaleComboBox, "approximate")
-    panel.ui.detailSpinBox.value = 6.0
-    return panel
-
-
-def start_and_wait_for(panel, button, stage, at_least=1):
-    button.click()
-    wait(lambda: panel._running_stage == stage and panel._stage_percent >= at_least, 120)
-
-
 def test_cancel_leaves_a_case_that_goes_on(fresh, small_input):
     panel = fresh
     panel.landmarks.load(small_input[1])
@@ -379,7 +338,7 @@ def test_node_deleted_while_running_comes_back(fresh, own_case, small_input):
 def test_worker_killed_from_outside(fresh):
     panel = fresh
     start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
-    os.kill(int(panel._run._process.processId()), signal.SIGKILL)
+    os.kill(panel._run.worker, signal.SIGKILL)
     assert "ended from outside" in wait_for_run(panel, 30)
     panel.ui.framesButton.click()
     assert wait_for_run(panel).startswith("Done")  # the dead process's lock was taken over
@@ -505,29 +464,6 @@ def test_missing_package_points_to_setup(fresh, monkeypatch, tmp_path):
     assert "Setup" in sentence
 
 
-def test_setup_says_what_is_missing_and_installs_only_on_a_click(panel, monkeypatch):
-    import slicer
-    from BreastReconstructionPanels import setup_section
-
-    packages = {"torch": None, "numpy": "2", "pycolmap": None}
-    monkeypatch.setattr(setup_section, "installed_packages", lambda: packages)
-    panel.setup_section.refresh()
-    assert panel.ui.setupState.text == "Not ready: torch, pycolmap missing."
-    panel.ui.installButton.click()
-    assert "Extensions Manager" in panel.ui.statusLabel.text  # without the PyTorch extension nothing is installed
-    packages["torch"] = "2.9"
-    asked = []
-    monkeypatch.setattr(slicer.util, "pip_install", asked.append)
-    panel.ui.installButton.click()
-    assert asked[0][0] == "-r"
-    assert Path(asked[0][1]).name == "requirements.txt"
-    assert panel.ui.statusLabel.text == "Installed."
-    monkeypatch.undo()
-    panel.setup_section.refresh()
-    assert panel.ui.setupState.text.startswith("Ready")
-    assert not panel.ui.installButton.enabled
-
-
 def test_official_model_import_tells_errors(panel, tmp_path):
     (tmp_path / "lirbsm_576.pth").write_bytes(b"nothing")
     (tmp_path / "average_anchors.pt").write_bytes(b"nothing")
@@ -553,14 +489,3 @@ def test_the_modules_own_test(panel):
     import BreastReconstruction
 
     BreastReconstruction.BreastReconstructionTest().runTest()
-
-
-def test_no_process_outlives_the_panel(fresh):
-    panel = fresh
-    start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
-    number = int(panel._run._process.processId())
-    panel._run.stop()
-    time.sleep(0.5)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(number, 0)
-    panel.refresh()

@@ -171,7 +171,7 @@ def flat_scene(side, hidden=(), number=7, stretch=1.0, moves_mm=0.0, middle=(0.0
             pictures[camera.name] = np.full((1920, 1080, 3), 90, np.uint8)
             continue
         source = np.array([[0, 0], [card.shape[1], 0], [card.shape[1], card.shape[0]], [0, card.shape[0]]], np.float32) - 0.5
-        moved = corners + [0, 0, moves_mm * (-1) ** i]
+        moved = corners + np.array([0, 0, moves_mm * (-1) ** i])
         target = (camera.project(moved)[0] - 0.5).astype(np.float32)
         warp = cv2.getPerspectiveTransform(source, target)
         picture = cv2.warpPerspective(card, warp, (1080, 1920), borderValue=(90, 90, 90), flags=cv2.INTER_AREA)
