@@ -1,6 +1,7 @@
 """Fixtures: the command line as a subprocess, the bundled sample, a small case, and the demo's case."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,3 +94,53 @@ def small_arguments(small_input, command="reconstruct"):
     pictures, picks = small_input
     scale = ["--approximate-scale"] if command in ("reconstruct", "surface", "report") else []
     return [command, pictures, "--landmarks", picks, *scale, "--frames", 16, "--strategy", "uniform", "--detail", 4]
+
+
+# The panel in the host -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def no_errors_in_slots():
+    """Where the host is used, no slot of the module may raise."""
+    yield
+    if (strict := sys.modules.get("Testing.SlicerHost.strict")) is not None:
+        errors, strict.slot_errors[:] = list(strict.slot_errors), []
+        assert errors == []
+
+
+@pytest.fixture(scope="module")
+def panel():
+    """The panel in the host, opened."""
+    pytest.importorskip("PySide6")
+    pytest.importorskip("slicer")
+    from Testing.workflow import open_panel
+
+    panel = open_panel()
+    panel.enter()
+    yield panel
+    panel.cleanup()
+
+
+@pytest.fixture
+def own_case(small_case, tmp_path):
+    """A finished small case of this test's own: other tests compare the shared one with what they asked for."""
+    return Path(shutil.copytree(small_case, tmp_path / "small case"))
+
+
+@pytest.fixture
+def fresh(panel, small_input, tmp_path):
+    """An empty scene with the small picture folder chosen, and 16 evenly spaced frames."""
+    import slicer
+
+    from Testing.workflow import choose, wait
+
+    slicer.mrmlScene.Clear(0)
+    wait(lambda: not panel.ui.casePathEdit.currentPath, 5)
+    pictures, _ = small_input
+    panel.ui.videoPathEdit.currentPath = str(pictures)
+    panel.ui.casePathEdit.currentPath = str(tmp_path / "case")
+    panel.ui.frameCountSpinBox.value = 16
+    choose(panel.ui.strategyComboBox, "uniform")
+    choose(panel.ui.scaleComboBox, "approximate")
+    panel.ui.detailSpinBox.value = 6.0
+    return panel

@@ -15,10 +15,9 @@ pytest.importorskip("slicer")
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.measurement.accuracy import read_truth, score
 from BreastReconstructionLib.surface.mesh_file import read_mesh
-from Testing.panel_fixtures import fresh, no_errors_in_slots, own_case, panel, start_and_wait_for  # noqa: F401
 from Testing.SlicerHost import strict
 from Testing.SlicerHost.window import picture_of
-from Testing.workflow import choose, click_pixel, drop, exact_picks, place_landmarks, wait, wait_for_run
+from Testing.workflow import choose, click_pixel, drop, exact_picks, place_landmarks, start_and_wait_for, wait, wait_for_run
 
 # What the end-to-end figures ask of a phantom video.
 LARGEST_MEAN_MM = 1.0

@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip("PySide6")
 pytest.importorskip("slicer")
 
-from Testing.panel_fixtures import fresh, no_errors_in_slots, own_case, panel  # noqa: F401
 from Testing.workflow import choose, click_pixel, drop, wait, wait_for_run
 
 

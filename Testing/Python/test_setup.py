@@ -20,7 +20,6 @@ from BreastReconstructionLib.private_python import (
     without_foreign_python,
 )
 from Testing.conftest import ROOT, run_cli
-from Testing.panel_fixtures import no_errors_in_slots, panel  # noqa: F401
 
 REQUIREMENTS = ROOT / "BreastReconstruction" / "Resources" / "requirements.txt"
 # Python, numpy and scipy of each supported Slicer.

@@ -13,9 +13,8 @@ pytest.importorskip("PySide6")
 pytest.importorskip("slicer")
 
 from Testing.conftest import ROOT
-from Testing.panel_fixtures import fresh, no_errors_in_slots, panel, start_and_wait_for  # noqa: F401
 from Testing.SlicerHost import strict
-from Testing.workflow import wait, wait_for_run
+from Testing.workflow import start_and_wait_for, wait, wait_for_run
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 
