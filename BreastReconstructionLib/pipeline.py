@@ -377,10 +377,16 @@ class Reconstruction:
         aliases = dict(zip(frames.source_names, frames.names, strict=False))
         if s.cameras == "colmap":
             from .sfm.colmap import reconstruct_with_colmap
+            from .video.stillness import SUSPICIOUS_SHARE, TRIPOD
 
-            result = reconstruct_with_colmap(
-                frames.folder, frames.names, folder / "colmap", progress, QUALITIES[s.quality].feature_pixels
-            )
+            try:
+                result = reconstruct_with_colmap(
+                    frames.folder, frames.names, folder / "colmap", progress, QUALITIES[s.quality].feature_pixels
+                )
+            except CameraError as error:
+                if frames.still_share > SUSPICIOUS_SHARE:
+                    raise CameraError(TRIPOD) from error
+                raise
             for name in ("database.db", "database.db-wal", "database.db-shm"):
                 (folder / "colmap" / name).unlink(missing_ok=True)  # 60 MB that nothing reads again
         elif s.cameras == "vggsfm":

@@ -63,18 +63,32 @@ def reconstruct_with_colmap(
         far = sorted(set(itertools.combinations(range(len(names)), 2)) - set(near))
         _match(database, work_folder, names, far, "matching all frames", progress.part(0.85, 0.93))
         models = map_incrementally(database, image_folder, work_folder, len(names), progress.part(0.93, 1.0))
+    look_for_zoom = lambda: _refuse_zoom(
+        image_folder, names, work_folder / "zoom", min(feature_pixels, ZOOM_PIXELS), progress.part(0.93, 1.0)
+    )
     try:
-        return _as_reconstruction(models, names, work_folder)
-    except CameraError as error:
-        zoom = _zoom(image_folder, names, work_folder / "zoom", min(feature_pixels, ZOOM_PIXELS), progress.part(0.93, 1.0))
-        if zoom < SMALLEST_ZOOM:
-            raise
+        result, sound = _as_reconstruction(models, names, work_folder)
+    except CameraError:
+        look_for_zoom()
+        raise
+    if not sound:
+        look_for_zoom()
+    return result
+
+
+def _refuse_zoom(image_folder: Path, names: tuple[str, ...], work_folder: Path, feature_pixels: int, progress: Progress) -> None:
+    """Raise CameraError if the focal length changes over the video."""
+    try:
+        zoom = _zoom(image_folder, names, work_folder, feature_pixels, progress)
+    except CameraError:  # nor can cameras be found in this way: what is already known says more
+        return
+    finally:
+        shutil.rmtree(work_folder, ignore_errors=True)
+    if zoom >= SMALLEST_ZOOM:
         raise CameraError(
             f"The phone zoomed while it filmed (its focal length changed {zoom:.2g} times); film again without zooming, from one "
             "distance."
-        ) from error
-    finally:
-        shutil.rmtree(work_folder / "zoom", ignore_errors=True)
+        )
 
 
 def _zoom(image_folder: Path, names: tuple[str, ...], work_folder: Path, feature_pixels: int, progress: Progress) -> float:
@@ -237,7 +251,8 @@ def _check_texture(database: Path, total: int) -> None:
         )
 
 
-def _as_reconstruction(models: list, names: tuple[str, ...], work_folder: Path) -> CameraReconstruction:
+def _as_reconstruction(models: list, names: tuple[str, ...], work_folder: Path) -> tuple[CameraReconstruction, bool]:
+    """Return the best model's cameras, and whether their residuals are those of a sound run."""
     if not models:
         check_registered(0, len(names))
     best = models[0]
@@ -250,21 +265,23 @@ def _as_reconstruction(models: list, names: tuple[str, ...], work_folder: Path) 
                 "in one go, in one place, without cuts."
             )
     check_registered(len(placed), len(names))
-    warnings = _adjust(best)
+    warnings, sound = _adjust(best)
     final = work_folder / "model"
     final.mkdir(exist_ok=True)
     best.write(final)
     shutil.rmtree(work_folder / "models")
     result = from_pycolmap(best, names, "COLMAP, incremental, from the frames")
-    return replace(result, warnings=(*result.warnings, *warnings))
+    return replace(result, warnings=(*result.warnings, *warnings)), sound
 
 
 def _placed(model) -> set[str]:
     return {image.name for image in model.images.values() if image.has_pose}
 
 
-def _adjust(model) -> tuple[str, ...]:
-    """Adjust all cameras once more, with a second term of radial distortion, in place; returns what the user should know.
+def _adjust(model) -> tuple[tuple[str, ...], bool]:
+    """Adjust all cameras once more, with a second term of radial distortion, in place.
+
+    Returns what the user should know, and whether the residuals are those of a sound run.
 
     The mapping itself is steadier with one term. But one term alone bends the room: a phone's lens of k1 = -0.1 and
     k2 = 0.03 moved the cameras by 0.6 mm and changed the scale at the marker by 0.5 %. Where the residuals stay large, a second
@@ -276,28 +293,28 @@ def _adjust(model) -> tuple[str, ...]:
     _solve(model)
     error = model.compute_mean_reprojection_error()
     longer = max(max(camera.width, camera.height) for camera in model.cameras.values())
-    if error <= usual_reprojection_px(longer):
-        return ()
+    usual = usual_reprojection_px(longer)
+    if error <= usual:
+        return (), True
     before = {number: list(camera.params) for number, camera in model.cameras.items()}
-    poses = {number: model.frames[number].rig_from_world for number in model.reg_frame_ids()}
     for camera in model.cameras.values():
         f, cx, cy, k1, k2 = camera.params
         camera.model, camera.params = pycolmap.CameraModelId.OPENCV, [f, f, cx, cy, k1, k2, 0.0, 0.0]
     _solve(model)
     camera = next(iter(model.cameras.values()))
     ratio = camera.params[0] / camera.params[1]
-    if model.compute_mean_reprojection_error() < SECOND_FOCAL_GAIN * error and abs(ratio - 1) > SECOND_FOCAL_DIFFERENCE:
-        return (
+    gained = model.compute_mean_reprojection_error() < min(SECOND_FOCAL_GAIN * error, usual)
+    if gained and abs(ratio - 1) > SECOND_FOCAL_DIFFERENCE:
+        words = (
             f"The video's pixels are not square (the picture is stretched {max(ratio, 1 / ratio):.3g} times "
             f"{'across' if ratio > 1 else 'upward'}), and its file does not say so; this was allowed for, but the original file "
-            "is better.",
+            "is better."
         )
+        return (words,), True
     for number, camera in model.cameras.items():
         camera.model, camera.params = pycolmap.CameraModelId.RADIAL, before[number]
-    for number, pose in poses.items():
-        model.frames[number].rig_from_world = pose
     _solve(model)
-    return ()
+    return (), False
 
 
 def _solve(model) -> None:

@@ -16,7 +16,7 @@ from ..errors import VideoError
 from ..progress import Progress
 from .pictures import common_size, picture_folder, read_picture
 from .reading import WHOLE_SHARE, inspect_video, read_video
-from .stillness import LARGEST_STILL_SHARE, still_share
+from .stillness import LARGEST_STILL_SHARE, TRIPOD, still_share
 
 FEWEST_FRAMES = 8
 SAMPLES_PER_WINDOW = 20
@@ -72,6 +72,7 @@ class Frames:
         warnings: what the user should know, in plain words.
         mirrored: the pictures were flipped, because the user says that the video is mirrored.
         doubts: what speaks against these pictures.
+        still_share: of the picture that stays where it is while the phone should go around; see stillness.
     """
 
     folder: Path
@@ -86,6 +87,7 @@ class Frames:
     warnings: tuple[str, ...]
     mirrored: bool = False
     doubts: tuple[str, ...] = ()
+    still_share: float = 0.0
 
     @property
     def handedness(self) -> str:
@@ -215,12 +217,10 @@ def select_frames(
         taken = _take(source, info, folder, count, strategy, required, progress, mirrored)
     if max(np.abs(sample - taken.samples[0]).mean() for sample in taken.samples) < 2.0:
         raise VideoError("The picture hardly changes; walk around the patient with the phone, the patient stands still.")
-    if still_share(taken.samples) > LARGEST_STILL_SHARE:
-        raise VideoError(
-            "The background stands still while the patient turns, as before a phone on a tripod; the patient must stand still "
-            "while the phone is carried around them."
-        )
-    frames = _finish(folder, taken, info, mirrored)
+    still = still_share(taken.samples)
+    if still > LARGEST_STILL_SHARE:
+        raise VideoError(TRIPOD)
+    frames = replace(_finish(folder, taken, info, mirrored), still_share=round(still, 3))
     _write_strip(frames, taken.sharpness)
     return frames
 

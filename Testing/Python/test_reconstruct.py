@@ -178,6 +178,61 @@ def test_a_new_scale_redoes_only_the_surface(small_input, case, sample):
     assert 0.01 < json.loads((case / "report.json").read_text())["scale"]["relative_uncertainty"] < 0.05
 
 
+def with_scale(small_input, *scale):
+    return [*(a for a in small_arguments(small_input) if a != "--approximate-scale"), *scale]
+
+
+def test_an_odd_scale_is_doubted_first_everywhere(small_input, case):
+    finished = run_cli(*with_scale(small_input, "--distance", "left-nipple:right-nipple=310"), "-o", case)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("WARNING: 310 mm between left-nipple and right-nipple would be unlike any usual body")
+    report = json.loads((case / "report.json").read_text())
+    assert report["doubts"][0] == report["scale"]["doubts"][0] or report["doubts"][1] == report["scale"]["doubts"][0]
+    assert "patient's left" in report["handedness"]
+    assert "WARNING: 310 mm" in run_cli("inspect", case).stdout
+
+
+def test_a_scale_unlike_any_body_is_refused_and_can_be_confirmed(small_input, case):
+    """Measured in inches, typed as millimetres of a pair that the check of pairs lets pass."""
+    arguments = with_scale(small_input, "--distance", "sternal-notch:left-coracoid=75")
+    assert_one_sentence(run_cli(*arguments, "-o", case), 6, "unlike any usual body", "--trust-scale")
+    finished = run_cli(*arguments, "--trust-scale", "-o", case)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("WARNING") >= 2  # the pair, and the body
+
+
+def test_two_measures_that_contradict_each_other(small_input, case):
+    both = ["--distance", "left-nipple:right-nipple=205", "--distance", "sternal-notch:navel=460"]
+    assert_one_sentence(run_cli(*with_scale(small_input, *both), "-o", case), 6, "Two measures disagree", "one of them is wrong")
+    both[3] = "sternal-notch:navel=362"
+    finished = run_cli(*with_scale(small_input, *both), "-o", case)
+    assert finished.returncode == 0, finished.stderr
+    assert "left-nipple" in finished.stdout
+    assert "sternal-notch to navel, 362 mm" in finished.stdout
+
+
+def test_a_distance_typed_in_centimetres_stops_before_anything_runs(small_input, tmp_path):
+    finished = run_cli(*with_scale(small_input, "--distance", "left-nipple:right-nipple=21"), "-o", tmp_path / "case")
+    assert_one_sentence(finished, 6, "21 typed in centimetres (210 mm)?")
+    assert not (tmp_path / "case").exists()
+
+
+def test_a_results_own_landmarks_given_back(small_input, case):
+    own = case / "landmarks.mrk.json"
+    arguments = [own if a == small_input[1] else a for a in small_arguments(small_input, "landmarks")]
+    before = json.loads((case / "landmarks" / "landmarks.json").read_text())["points_world"]
+    kept = own.read_text()
+    finished = run_cli(*arguments, "-o", case)
+    assert finished.returncode == 0, finished.stderr
+    after = json.loads((case / "landmarks" / "landmarks.json").read_text())["points_world"]
+    np.testing.assert_allclose(after, before, atol=1e-6)
+    document = json.loads(kept)
+    del document["BreastReconstruction"]  # as another program saves it
+    (case.parent / "saved.mrk.json").write_text(json.dumps(document))
+    arguments = [case.parent / "saved.mrk.json" if a == own else a for a in arguments]
+    assert_one_sentence(run_cli(*arguments, "-o", case), 5, "not in the coordinates of this case's cameras")
+
+
 def test_a_lost_stage_is_redone_with_all_that_was_made_from_it(small_input, case):
     shutil.rmtree(case / "align")
     finished = run_cli(*small_arguments(small_input), "-o", case, "--json-progress")
@@ -203,6 +258,68 @@ def test_cameras_from_a_colmap_model_folder(small_input, small_case, tmp_path):
         for name, camera in found.cameras.items():
             np.testing.assert_allclose(camera.rotation, expected.cameras[name].rotation, atol=1e-6)
             np.testing.assert_allclose(camera.intrinsics, expected.cameras[name].intrinsics, rtol=1e-6)
+
+
+def copied_model(small_case, folder, rename=lambda name: name, factor=1.0):
+    """The small case's COLMAP model with other image names, and cameras of pictures of another size."""
+    import pycolmap
+
+    model = pycolmap.Reconstruction(small_case / "cameras" / "colmap" / "model")
+    for image in model.images.values():
+        image.name = rename(image.name)
+    for camera in model.cameras.values():
+        camera.rescale(factor)
+    folder.mkdir()
+    model.write(folder)
+    return folder
+
+
+def renumbered(small_input, folder):
+    """The small pictures as 001.png … in a folder: names that are those of our frames, one off."""
+    pictures = folder / "numbered"
+    pictures.mkdir()
+    for i, path in enumerate(sorted(small_input[0].iterdir())):
+        shutil.copy(path, pictures / f"{i + 1:03d}.png")
+    return [pictures if a == small_input[0] else a for a in small_arguments(small_input, "cameras")]
+
+
+def one_later(name):
+    return f"{int(name[:3]) + 1:03d}.png"
+
+
+def test_imported_cameras_go_by_the_users_names_of_pictures(small_input, small_case, tmp_path):
+    arguments = renumbered(small_input, tmp_path)
+    model = copied_model(small_case, tmp_path / "model", one_later)
+    finished = run_cli(*arguments, "--cameras", model, "-o", tmp_path / "case")
+    assert finished.returncode == 0, finished.stderr
+    found = CameraReconstruction.load(tmp_path / "case" / "cameras" / "cameras.json")
+    expected = CameraReconstruction.load(small_case / "cameras" / "cameras.json")
+    for name, camera in found.cameras.items():
+        np.testing.assert_allclose(camera.rotation, expected.cameras[name].rotation, atol=1e-6)
+    assert any("matched to 16 of 16 frames by name (001.png is frame 000.png)" in words for words in found.warnings)
+
+
+def test_imported_cameras_of_other_pictures_are_noticed(small_input, small_case, tmp_path):
+    shifted = copied_model(small_case, tmp_path / "shifted", lambda name: f"{(int(name[:3]) + 1) % 16:03d}.png")
+    arguments = small_arguments(small_input, "cameras")
+    finished = run_cli(*arguments, "--cameras", shifted, "-o", tmp_path / "a")
+    assert_one_sentence(finished, 4, "do not fit the frames", "names are shifted")
+    larger = copied_model(small_case, tmp_path / "larger", factor=2.0)
+    finished = run_cli(*arguments, "--cameras", larger, "-o", tmp_path / "b")
+    assert finished.returncode == 0, finished.stderr
+    camera = next(iter(CameraReconstruction.load(tmp_path / "b" / "cameras" / "cameras.json").cameras.values()))
+    expected = next(iter(CameraReconstruction.load(small_case / "cameras" / "cameras.json").cameras.values()))
+    assert (camera.width, camera.height) == (540, 960)
+    np.testing.assert_allclose(camera.intrinsics, expected.intrinsics, rtol=1e-3)
+    import pycolmap
+
+    square = pycolmap.Reconstruction(small_case / "cameras" / "colmap" / "model")
+    for camera in square.cameras.values():
+        camera.width = camera.height = 960
+    (tmp_path / "square").mkdir()
+    square.write(tmp_path / "square")
+    finished = run_cli(*arguments, "--cameras", tmp_path / "square", "-o", tmp_path / "c")
+    assert_one_sentence(finished, 4, "960 x 960 pixels, the frames have 540 x 960")
 
 
 # Bad input -------------------------------------------------------------------------------------------------------------
@@ -410,6 +527,27 @@ def start_until(arguments, stage, **options):
         if event.get("stage") == stage and event["words"] != "unchanged, skipped":
             return process
     raise AssertionError(f"{stage} never ran: {process.stderr.read()}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_termination_request_while_colmap_runs_is_one_sentence(small_input, case):
+    """COLMAP's logger takes over the signal and prints its own trace, unless it is kept from it."""
+    forget_from(case, "cameras")
+    process = start_until([*small_arguments(small_input), "-o", case], "cameras")
+    time.sleep(2.0)  # its library is loaded
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert errors.strip().splitlines() == ["Error: Cancelled; run the same command again to go on where it stopped."]
+    assert not (case / "case.lock").exists()
+    assert not list(case.glob("*.partial"))
+
+
+def test_colmap_writes_nothing_to_the_terminal(small_input, case):
+    forget_from(case, "cameras")
+    finished = run_cli(*small_arguments(small_input, "cameras"), "-o", case)
+    assert finished.returncode == 0, finished.stderr
+    assert all(line.split(":")[0] in STAGES for line in finished.stderr.strip().splitlines()), finished.stderr
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
