@@ -55,7 +55,8 @@ class BreastReconstruction(ScriptedLoadableModule):
         parent.dependencies = []
         parent.contributors = ["The BreastReconstruction developers"]
         parent.helpText = _(
-            "Turns a phone video of a standing patient into a metric 3D surface of the torso. Nothing leaves this computer."
+            "Turns a phone video of a standing patient into a metric 3D surface of the torso. Nothing leaves this computer. "
+            "For Slicer 5.10 and later; where its Python cannot hold the packages (on every Mac), Setup offers a private one."
         )
         parent.acknowledgementText = _("Method: Weiherer et al., arXiv 2510.13540. Synthetic bodies: MakeHuman (CC0).")
         slicer.app.connect("startupCompleted()", register_sample_data)

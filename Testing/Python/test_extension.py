@@ -1,6 +1,7 @@
 """The extension, configured and installed against a stub of Slicer's CMake macros, runs in the host from there."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,23 @@ def test_catalogue_entry_is_complete():
     entry = json.loads((ROOT / "Resources" / "BreastReconstruction.json").read_text())
     assert {"$schema", "build_dependencies", "build_subdirectory", "category", "scm_revision", "scm_url", "tier"} == set(entry)
     assert "PyTorch" in entry["build_dependencies"]
+
+
+def test_catalogue_entry_follows_its_checklist():
+    """Repository 'Slicer' + name, addresses that download the files themselves, one or two sentences for people."""
+    text = (ROOT / "CMakeLists.txt").read_text()
+    meta = dict(re.findall(r'set\(EXTENSION_(\w+) "?([^")]+)"?\)', text))
+    assert re.fullmatch(r"https://github\.com/[\w-]+/SlicerBreastReconstruction", meta["HOMEPAGE"])
+    raw = r"https://raw\.githubusercontent\.com/[\w-]+/SlicerBreastReconstruction/main/(.+\.png)"
+    for name in ("ICONURL", "SCREENSHOTURLS"):
+        assert (ROOT / re.fullmatch(raw, meta[name])[1]).exists()
+    assert 1 <= meta["DESCRIPTION"].count(".") <= 2
+    entry = json.loads((ROOT / "Resources" / "BreastReconstruction.json").read_text())
+    assert entry["scm_url"] == meta["HOMEPAGE"] + ".git"
+    assert "cmake_minimum_required(VERSION 3.20.6...3.22.6 FATAL_ERROR)" in text  # as Slicer's own template has it
+    readme = (ROOT / "README.md").read_text()
+    assert "3d-slicer-extension" in readme
+    assert "Apache-2.0" in readme
 
 
 def test_icon_has_the_size_of_the_catalogue():

@@ -145,6 +145,101 @@ def test_load_ui_gives_named_children_with_properties(qt, tmp_path):
     assert ui.countBox.property("SlicerParameterName") == "count"
 
 
+def test_losing_a_sender_inside_its_own_signal_is_an_error(qt):
+    from Testing.SlicerHost import strict
+    from Testing.workflow import wait
+
+    class Owner:
+        """Holds a process without a parent, as a module may."""
+
+        def start(self, keep):
+            self.process, self.ended, self.keep = qt.QProcess(), [], keep
+            self.process.connect("finished(int,QProcess::ExitStatus)", self.on_finished)
+            self.process.start("/bin/sh", ["-c", "exit 0"])
+
+        def on_finished(self, code, status):
+            self.ended.append(code)
+            process, self.process = self.process, None
+            if self.keep:
+                qt.QTimer.singleShot(0, lambda: process.close())
+
+    for keep, count in ((True, 0), (False, 1)):
+        strict.slot_errors.clear()
+        owner = Owner()
+        owner.start(keep)
+        wait(lambda owner=owner: owner.ended, 10)
+        assert len(strict.slot_errors) == count
+    assert "inside its own signal" in strict.slot_errors.pop()
+
+
+def test_widgets_are_no_instances_of_their_bases_and_colors_can_be_derived_from(qt):
+    label = qt.QLabel()
+    assert not isinstance(label, qt.QWidget)
+    assert isinstance(label, qt.QLabel)
+
+    class Named(qt.QColor):
+        pass
+
+    assert Named(255, 0, 0).red() == 255
+
+
+def test_a_layout_lacks_views_as_slicers_do(qt):
+    import slicer
+
+    manager, layouts = slicer.app.layoutManager(), slicer.vtkMRMLLayoutNode
+    manager.setLayout(layouts.SlicerLayoutOneUp3DView)
+    assert manager.sliceWidget("Red") is None
+    manager.setLayout(layouts.SlicerLayoutOneUpRedSliceView)
+    assert manager.threeDWidget(0) is None
+    manager.setLayout(layouts.SlicerLayoutFourUpView)
+    assert manager.sliceWidget("Red") is not None
+
+
+def test_pythonslicer_is_a_launcher_that_passes_everything_on(qt):
+    import subprocess
+
+    import slicer
+
+    program = f"{slicer.app.slicerHome}/bin/PythonSlicer"
+    code = "import os, sys; print(os.getpid(), sys.stdin.read()); sys.exit(7)"
+    process = subprocess.Popen([program, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    printed, _ = process.communicate("input", timeout=60)
+    number, text = printed.split()
+    assert process.returncode == 7
+    assert text == "input"
+    assert int(number) != process.pid
+
+
+def test_slicers_own_sources_are_taken_where_they_are(qt, tmp_path):
+    """By the environment variable; a stand-in of their layout shows that they are, the real ones run the panel's tests."""
+    import os
+    import subprocess
+    import sys
+
+    from Testing.conftest import ROOT
+
+    package = tmp_path / "slicer" / "parameterNodeWrapper"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(
+        "import ctk, slicer\nfrom qSlicerSubjectHierarchyModuleWidgetsPythonQt import qMRMLSubjectHierarchyTreeView\n"
+        "def connector(widget: slicer.qMRMLNodeComboBox, other: ctk.ctkRangeWidget): pass\nOWN = True\n"
+    )
+    (tmp_path / "slicer" / "ScriptedLoadableModule.py").write_text(
+        "import slicer\nslicer.app.moduleManager().connect('moduleAboutToBeUnloaded(QString)', print)\nOWN = True\n"
+    )
+    code = (
+        "from Testing.SlicerHost import application; application.start()\n"
+        "import slicer.parameterNodeWrapper as p, slicer.ScriptedLoadableModule as m; print(p.OWN, m.OWN)"
+    )
+    for folder, printed in ((tmp_path, "True True"), (tmp_path / "slicer", "")):
+        environment = {**os.environ, "SLICER_PYTHON_SOURCES": str(folder)}
+        finished = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert finished.stdout.strip() == printed, finished.stderr
+        assert ("is not Slicer's Base/Python" in finished.stderr) == (printed == "")
+
+
 def test_parameter_nodes_are_typed_and_connected(qt):
     from typing import Annotated
 

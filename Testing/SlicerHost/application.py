@@ -21,7 +21,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 import slicer
 import slicer.util
 import vtk
-from PySide6.QtCore import Property, Qt, Signal
+from PySide6.QtCore import Property, QObject, QSettings, Qt, Signal
 from PySide6.QtUiTools import QUiLoader
 from PySide6.QtWidgets import QApplication, QVBoxLayout
 
@@ -41,6 +41,8 @@ class HostApplication(QApplication):
         self.setApplicationName("SlicerHost")
         self._home = str(home)
         self._temporary = tempfile.TemporaryDirectory(prefix="SlicerHost")
+        self._module_manager = ModuleManager(self)
+        self._settings = QSettings(f"{self._temporary.name}/settings.ini", QSettings.Format.IniFormat)
 
     @cached_property
     def core(self):
@@ -69,8 +71,20 @@ class HostApplication(QApplication):
     def layoutManager(self):
         return self._layout_manager
 
+    def moduleManager(self) -> ModuleManager:
+        return self._module_manager
+
+    def userSettings(self) -> QSettings:
+        return self._settings
+
     def testingEnabled(self) -> bool:
         return True
+
+
+class ModuleManager(QObject):
+    """The part of qSlicerModuleManager that Slicer's own ScriptedLoadableModuleWidget connects to."""
+
+    moduleAboutToBeUnloaded = Signal(str)
 
 
 class DrawnByWindow:
@@ -274,7 +288,6 @@ def start() -> HostApplication:
             "SampleData": sample_data,
         }
     )
-    use_sources_of_slicer(os.environ.get("SLICER_PYTHON_SOURCES"))
     for widget in QMRML:
         setattr(slicer, widget.__name__, strict_class(widget))
     slicer.app = wrap(_application)
@@ -283,6 +296,7 @@ def start() -> HostApplication:
     _application.layoutManager().threeDWidget(0)
     slicer.modules = types.SimpleNamespace(sampleDataSources={})
     slicer.modules.markups = types.SimpleNamespace(logic=lambda: _application.core.app_logic.GetModuleLogic("Markups"))
+    use_sources_of_slicer(os.environ.get("SLICER_PYTHON_SOURCES"))
     return _application
 
 
@@ -294,9 +308,21 @@ def use_sources_of_slicer(folder: str | None) -> None:
     if not (package / "parameterNodeWrapper").is_dir():
         raise FileNotFoundError(f"{folder} is not Slicer's Base/Python: it holds no slicer/parameterNodeWrapper")
     slicer.__path__.append(str(package))
+    # They name many widgets in annotations that this host has no need of.
+    sys.modules["ctk"].__getattr__ = slicer.__getattr__ = _placeholder
+    trees = types.ModuleType("qSlicerSubjectHierarchyModuleWidgetsPythonQt")
+    trees.qMRMLSubjectHierarchyTreeView = _placeholder("qMRMLSubjectHierarchyTreeView")
+    sys.modules[trees.__name__] = trees
     for name in ("slicer.parameterNodeWrapper", "slicer.ScriptedLoadableModule"):
         sys.modules.pop(name, None)
         importlib.import_module(name)
+
+
+def _placeholder(name: str) -> type:
+    """A class of that name that nothing is an instance of."""
+    if not name.startswith(("ctk", "qMRML", "qSlicer")):
+        raise AttributeError(name)
+    return type(name, (), {})
 
 
 def _ui_loader():
