@@ -6,10 +6,10 @@ import math
 
 from ..sfm.reconstruction import usual_reprojection_px
 
-# 95 % of the measured points lie within this of the fitted surface in sound runs (3.6 mm, draft 4.9 mm, in video and phantom).
+# 95 % of the measured points lie within this of the fitted surface in sound runs (3.6 mm, drafts 3.7 to 5.8 mm).
 USUAL_RESIDUAL_P95_MM = 6.5
-# Residuals so many times the usual ones are said first.
-DOUBTED = 1.15
+# Residuals so many times the usual ones are said first; by more than the second, the surface is not to be relied on.
+DOUBTED, UNRELIABLE = 1.15, 2.0
 
 
 def misfit(reprojection_px: float, longer_side_px: int, residual_p95_mm: float) -> float:
@@ -33,8 +33,9 @@ def doubt_of_residuals(reprojection_px: float, longer_side_px: int, residual_p95
     if factor < DOUBTED:
         return ()
     pixels = f"{reprojection_px:.1f} px between the frames, " if math.isfinite(reprojection_px) else ""
+    advice = "Do not rely on this surface before that is known" if factor > UNRELIABLE else "Look at the outline on the frames"
     return (
-        f"The pictures do not agree with one shape as they should (errors of {pixels}{residual_p95_mm:.0f} mm of the "
-        "points at 95 %): was the video changed by another program, or did the patient move? Do not rely on this surface before "
-        f"that is known; its stated uncertainty was raised {factor:.1f} times.",
+        f"The pictures do not agree with one shape as they should (errors of {pixels}{residual_p95_mm:.0f} mm of the points at "
+        f"95 %): was the video changed by another program, or did the patient move? {advice}; the stated uncertainty was raised "
+        f"{factor:.1f} times.",
     )

@@ -14,9 +14,9 @@ from ..geometry import Camera, Similarity
 from ..progress import Progress
 
 FEWEST_CAMERAS = 8
-# Mean reprojection error of a sound run in pixels, as a share of the picture's longer side: 0.37 to 0.55 px of 1920 were seen;
-# pixels that are not square gave 1.2.
-USUAL_REPROJECTION_SHARE = 0.75 / 1920
+# Mean reprojection error of a sound run in pixels, as a share of the picture's longer side, and the least for small pictures:
+# 0.37 to 0.52 px of 1920 and 0.34 to 0.40 of 960 were seen; pixels that are not square gave 1.2 of 1920.
+USUAL_REPROJECTION_SHARE, LEAST_USUAL_REPROJECTION_PX = 0.75 / 1920, 0.45
 # The phone must have gone so far around the patient; by less than the second, the sides are the shape model's guess.
 SMALLEST_SWEEP_DEGREES, SMALL_SWEEP_DEGREES = 20.0, 70.0
 
@@ -114,7 +114,7 @@ def check_registered(cameras: int, total: int) -> None:
 
 def usual_reprojection_px(longer_side_px: int) -> float:
     """Return the mean reprojection error that a sound run does not exceed."""
-    return USUAL_REPROJECTION_SHARE * longer_side_px
+    return max(USUAL_REPROJECTION_SHARE * longer_side_px, LEAST_USUAL_REPROJECTION_PX)
 
 
 def sweep_degrees(cameras: list[Camera]) -> float:

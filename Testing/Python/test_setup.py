@@ -1,5 +1,6 @@
 """Section Setup, and what pip would do in each supported Slicer."""
 
+import importlib.machinery
 import json
 import subprocess
 import sys
@@ -24,6 +25,10 @@ from Testing.conftest import ROOT, run_cli
 REQUIREMENTS = ROOT / "BreastReconstruction" / "Resources" / "requirements.txt"
 # Python, numpy and scipy of each supported Slicer.
 SLICERS = {"5.10": ("3.12", "2.0.2", "1.14.1"), "5.12": ("3.12", "2.4.0", "1.17.0")}
+PLATFORMS = {
+    "linux": [f"manylinux_2_{n}_x86_64" for n in (28, 27, 26, 24, 17, 12, 5)] + ["manylinux2014_x86_64", "manylinux1_x86_64"],
+    "windows": ["win_amd64"],
+}
 
 
 @pytest.fixture
@@ -74,7 +79,7 @@ def test_setup_is_ready(panel):
 def test_a_declined_question_is_not_for_ever(panel, missing, monkeypatch):
     declining = types.ModuleType("PyTorchUtils")
     declining.PyTorchUtilsLogic = lambda: types.SimpleNamespace(installTorch=lambda askConfirmation: None)
-    declining.__spec__ = types.SimpleNamespace()
+    declining.__spec__ = importlib.machinery.ModuleSpec("PyTorchUtils", None)
     monkeypatch.setitem(sys.modules, "PyTorchUtils", declining)
     missing(torch=None, pycolmap=None)
     panel.ui.installButton.click()
@@ -101,16 +106,18 @@ def test_slicers_own_packaging_asks_and_is_constrained(panel, missing, monkeypat
     assert "Nothing was installed" in panel.ui.statusLabel.text
 
 
+@pytest.mark.parametrize("system", PLATFORMS)
 @pytest.mark.parametrize("slicer_version", SLICERS)
-def test_pip_changes_nothing_of_slicers(slicer_version, tmp_path):
+def test_pip_changes_nothing_of_slicers(slicer_version, system, tmp_path):
     """A dry run for Slicer's Python with its numpy and scipy held: everything that is needed has wheels that fit."""
     python, numpy, scipy = SLICERS[slicer_version]
     constraints = tmp_path / "constraints.txt"
     constraints.write_text(f"numpy=={numpy}\nscipy=={scipy}\n")
     report = tmp_path / "report.json"
+    platforms = [word for name in PLATFORMS[system] for word in ("--platform", name)]
     command = [
         sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--ignore-installed", "--report", str(report),
-        "--target", str(tmp_path / "none"), "--python-version", python, "--platform", "manylinux_2_28_x86_64",
+        "--target", str(tmp_path / "none"), "--python-version", python, *platforms,
         "--only-binary=:all:", "-r", str(REQUIREMENTS), "-c", str(constraints),
     ]  # fmt: skip
     finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
