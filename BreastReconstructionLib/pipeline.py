@@ -168,6 +168,8 @@ def run(
             reconstruction.ensure(stage)
             if stage == "frames" and until != "frames":
                 reconstruction.check_markers()
+            if stage == "align" and until not in ("align", "fit"):
+                reconstruction.check_scale()
     return case.folder
 
 
@@ -232,6 +234,15 @@ class Reconstruction:
             from .video.markers import require_markers
 
             require_markers(self.frames.names, self.frames.read, self._markers, self.settings.mirrored)
+
+    def check_scale(self) -> None:
+        """Set the scale against the body as soon as the landmarks say how large that is, before it is fitted.
+
+        Raises:
+            ScaleError: it is unlike any body or any filming, and not confirmed.
+        """
+        if self.settings.scales and not self.case.is_current("surface", self.key("surface")):
+            self._doubted(self.align.world_to_model.scale)
 
     # Inputs ---------------------------------------------------------------------------------------------------------
 
@@ -554,17 +565,25 @@ class Reconstruction:
 
     def _scale(self) -> Scale:
         """The metric scale, in mm a world unit, with what speaks against it."""
+        units_per_world = self._world_to_fit().scale
+        if not self.settings.scales:
+            return approximate_scale(self.model.mm_per_unit, self.model.mm_per_unit_spread, units_per_world)
+        return self._doubted(units_per_world)
+
+    def _doubted(self, units_per_world: float) -> Scale:
+        """The measured scale with what the body, of so many model units a world unit, and the phone's distance say of it."""
         from .sfm.reconstruction import subject_sphere
 
-        known, units_per_world = self.settings.scales, self._world_to_fit().scale
-        if not known:
-            return approximate_scale(self.model.mm_per_unit, self.model.mm_per_unit_spread, units_per_world)
-        trusted = self.settings.trust_scale
-        scale = agreed_scale([self._scale_of(one) for one in known], trusted)
+        scale, known, trusted = self._measured_scale, self.settings.scales, self.settings.trust_scale
         _, distance = subject_sphere(list(self.cameras.cameras.values()))
         prior = self.model.mm_per_unit, self.model.mm_per_unit_spread
         mm_per_unit = scale.mm_per_world / units_per_world
         return doubted_scale(scale, known, mm_per_unit, prior, distance * scale.mm_per_world, trusted)
+
+    @cached_property
+    def _measured_scale(self) -> Scale:
+        """What all sources of the scale say together."""
+        return agreed_scale([self._scale_of(known) for known in self.settings.scales], self.settings.trust_scale)
 
     def _scale_of(self, known: KnownDistance | KnownMarker) -> Scale:
         cameras = self.cameras.cameras
@@ -605,7 +624,7 @@ class Reconstruction:
         level = extract_zero_level(lambda points: signed_distances(shape, points), cells)
         progress(0.3, "vertices onto the zero level")
         vertices_model, normals_model = project_to_zero_level(level, lambda points: distances_and_gradients(shape, points))
-        uncertainty = self._uncertainty_model(vertices_model) * mm_per_unit * self._misfit(mm_per_unit)
+        uncertainty = self._uncertainty_model(vertices_model) * mm_per_unit * self._misfit
         fit_to_patient = model_to_patient(mm_per_unit)
         vertices, normals = fit_to_patient.apply(vertices_model), fit_to_patient.apply_directions(normals_model)
         if self.settings.correct_nipples:
@@ -626,10 +645,19 @@ class Reconstruction:
         }
         return TriangleMesh(vertices[kept], faces, normals[kept], seen.colors[kept], scalars)
 
-    def _misfit(self, mm_per_unit: float) -> float:
-        """How many times larger the residuals are than in a sound run, 1 at least."""
+    @property
+    def _residuals(self) -> tuple[float, int, float]:
+        """Reprojection error in px, longer side of the frames, and 95th percentile of the fit's residuals in mm.
+
+        Millimetres of a body of the model's mean size: the scale that somebody typed must not hide or make residuals.
+        """
         longer = max(self.frames.width, self.frames.height)
-        return misfit(self.cameras.reprojection_error_px, longer, self.fit.residual_p95 * mm_per_unit)
+        return self.cameras.reprojection_error_px, longer, self.fit.residual_p95 * self.model.mm_per_unit
+
+    @property
+    def _misfit(self) -> float:
+        """How many times larger the residuals are than in a sound run, 1 at least."""
+        return misfit(*self._residuals)
 
     def _uncertainty_model(self, vertices_model: np.ndarray) -> np.ndarray:
         """Standard deviation of the surface along its normal, model units: the fit's posterior and the model's own error.
@@ -686,9 +714,8 @@ class Reconstruction:
         mm_per_unit = scale.mm_per_world / self._world_to_fit().scale
         views = self.surface.scalars["views"]
         seen = views > 0
-        longer = max(frames.width, frames.height)
         doubts = [
-            *doubt_of_residuals(cameras.reprojection_error_px, longer, fit.residual_p95 * mm_per_unit),
+            *doubt_of_residuals(*self._residuals),
             *scale.doubts,
             *frames.doubts,
         ]

@@ -256,15 +256,8 @@ def _as_reconstruction(models: list, names: tuple[str, ...], work_folder: Path) 
     if not models:
         check_registered(0, len(names))
     best = models[0]
-    placed = _placed(best)
-    if len(models) > 1:
-        elsewhere = len(_placed(models[1]) - placed)
-        if elsewhere >= max(3, OTHER_PLACE_SHARE * len(placed)):
-            raise CameraError(
-                f"The video shows separate places that do not connect ({len(placed)} and {elsewhere} frames); film the patient "
-                "in one go, in one place, without cuts."
-            )
-    check_registered(len(placed), len(names))
+    check_one_place([_placed(model) for model in models])
+    check_registered(len(_placed(best)), len(names))
     warnings, sound = _adjust(best)
     final = work_folder / "model"
     final.mkdir(exist_ok=True)
@@ -272,6 +265,20 @@ def _as_reconstruction(models: list, names: tuple[str, ...], work_folder: Path) 
     shutil.rmtree(work_folder / "models")
     result = from_pycolmap(best, names, "COLMAP, incremental, from the frames")
     return replace(result, warnings=(*result.warnings, *warnings)), sound
+
+
+def check_one_place(placed: list[set[str]]) -> None:
+    """Raise CameraError if a second model holds frames that the first one lacks: another place, not a spare copy of some frames.
+
+    Args:
+        placed: names of the frames of each model, the largest first.
+    """
+    elsewhere = len(placed[1] - placed[0]) if len(placed) > 1 else 0
+    if elsewhere >= max(3, OTHER_PLACE_SHARE * len(placed[0])):
+        raise CameraError(
+            f"The video shows separate places that do not connect ({len(placed[0])} and {elsewhere} frames); film the patient in one "
+            "go, in one place, without cuts."
+        )
 
 
 def _placed(model) -> set[str]:

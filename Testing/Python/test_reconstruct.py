@@ -187,7 +187,7 @@ def test_an_odd_scale_is_doubted_first_everywhere(small_input, case):
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.startswith("WARNING: 310 mm between left-nipple and right-nipple would be unlike any usual body")
     report = json.loads((case / "report.json").read_text())
-    assert report["doubts"][0] == report["scale"]["doubts"][0] or report["doubts"][1] == report["scale"]["doubts"][0]
+    assert report["doubts"][0] == report["scale"]["doubts"][0]
     assert "patient's left" in report["handedness"]
     assert "WARNING: 310 mm" in run_cli("inspect", case).stdout
 
@@ -412,6 +412,44 @@ def test_two_places_are_said_not_hidden(small_input, tmp_path):
     arguments = changed_pictures(small_input, tmp_path, lambda i, picture: others[i - 8] if i >= 8 else picture)
     finished = run_cli(*arguments, "-o", tmp_path / "case")
     assert_one_sentence(finished, 4, "separate places", "frames")
+
+
+def test_a_spare_second_model_refuses_nothing():
+    from BreastReconstructionLib.errors import CameraError
+    from BreastReconstructionLib.sfm.colmap import check_one_place
+
+    every = {f"{i:03d}.png" for i in range(30)}
+    check_one_place([every, {"003.png", "004.png", "005.png", "006.png", "007.png", "008.png"}])
+    check_one_place([every - {"029.png"}, {"028.png", "029.png", "027.png"}])
+    with pytest.raises(CameraError, match="separate places"):
+        check_one_place([every - {f"{i:03d}.png" for i in range(20, 30)}, {f"{i:03d}.png" for i in range(20, 30)}])
+
+
+def test_a_zoom_is_called_one(small_input, tmp_path):
+    """Enlarging the middle of a picture is what a zoom does."""
+
+    def zoomed(i, picture):
+        height, width = picture.shape[:2]
+        factor = 1 + 0.6 * i / 15
+        matrix = np.array([[factor, 0, (1 - factor) * width / 2], [0, factor, (1 - factor) * height / 2]])
+        return cv2.warpAffine(picture, matrix, (width, height), flags=cv2.INTER_CUBIC)
+
+    arguments = changed_pictures(small_input, tmp_path, zoomed)
+    arguments[0] = "cameras"
+    arguments.remove("--approximate-scale")
+    assert_one_sentence(run_cli(*arguments, "-o", tmp_path / "case"), 4, "The phone zoomed while it filmed")
+
+
+def test_pixels_that_are_not_square_without_a_word_of_it(small_input, tmp_path):
+    arguments = changed_pictures(small_input, tmp_path, lambda i, picture: cv2.resize(picture, (405, 960)))
+    arguments[0] = "cameras"
+    arguments.remove("--approximate-scale")
+    finished = run_cli(*arguments, "-o", tmp_path / "case")
+    assert finished.returncode == 0, finished.stderr
+    cameras = CameraReconstruction.load(tmp_path / "case" / "cameras" / "cameras.json")
+    assert any("pixels are not square" in warning for warning in cameras.warnings)
+    intrinsics = next(iter(cameras.cameras.values())).intrinsics
+    assert intrinsics[0, 0] / intrinsics[1, 1] == pytest.approx(0.75, rel=0.03)
 
 
 def test_fewer_than_eight_registered_frames(small_input, tmp_path):
