@@ -30,7 +30,7 @@ BATCH_FRAMES, BATCH_PAIRS = 6, 24
 FOCAL_FACTOR = 0.8
 RANDOM_SEED = 0
 # A run that failed is looked at again for a zoom, in small pictures; medians of its thirds that differ by less are no zoom.
-ZOOM_PIXELS, SMALLEST_ZOOM = 640, 1.08
+ZOOM_PIXELS, SMALLEST_ZOOM, ZOOM_OVER_NOISE = 640, 1.1, 2.0
 # A second focal length is believed if it takes the residuals down to this share, and differs by more than this.
 SECOND_FOCAL_GAIN, SECOND_FOCAL_DIFFERENCE = 0.8, 0.01
 # A second model of so many frames that the best one lacks means another place.
@@ -92,7 +92,10 @@ def _refuse_zoom(image_folder: Path, names: tuple[str, ...], work_folder: Path, 
 
 
 def _zoom(image_folder: Path, names: tuple[str, ...], work_folder: Path, feature_pixels: int, progress: Progress) -> float:
-    """Return by how much the focal length changes over the video: cameras found again, each with a lens of its own."""
+    """Return by how much the focal length changes over the video, 1 if that is no more than chance.
+
+    The cameras are found again, each with a lens of its own; a zoom moves all of a third of the video, chance single frames.
+    """
     work_folder.mkdir()
     database = find_features(image_folder, names, work_folder, feature_pixels, progress.part(0.0, 0.4), one_lens=False)
     match_neighbours(database, work_folder, names, progress.part(0.4, 0.7))
@@ -102,8 +105,11 @@ def _zoom(image_folder: Path, names: tuple[str, ...], work_folder: Path, feature
     posed = sorted((i for i in models[0].images.values() if i.has_pose), key=lambda image: image.name)
     focal = np.array([models[0].cameras[image.camera_id].mean_focal_length() for image in posed])
     third = max(2, len(focal) // 3)
-    parts = [float(np.median(part)) for part in (focal[:third], focal[third:-third], focal[-third:]) if len(part)]
-    return max(parts) / min(parts)
+    parts = [np.log(part) for part in (focal[:third], focal[third:-third], focal[-third:]) if len(part)]
+    middles = [float(np.median(part)) for part in parts]
+    noise = float(np.median(np.concatenate([np.abs(part - middle) for part, middle in zip(parts, middles, strict=True)])))
+    change = max(middles) - min(middles)
+    return float(np.exp(change)) if change > ZOOM_OVER_NOISE * noise else 1.0
 
 
 def find_features(
@@ -276,8 +282,8 @@ def check_one_place(placed: list[set[str]]) -> None:
     elsewhere = len(placed[1] - placed[0]) if len(placed) > 1 else 0
     if elsewhere >= max(3, OTHER_PLACE_SHARE * len(placed[0])):
         raise CameraError(
-            f"The video shows separate places that do not connect ({len(placed[0])} and {elsewhere} frames); film the patient in one "
-            "go, in one place, without cuts."
+            f"The video shows separate places that do not connect ({len(placed[0])} and {elsewhere} frames); film the patient in "
+            "one go, in one place, without cuts."
         )
 
 

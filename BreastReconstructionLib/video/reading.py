@@ -20,8 +20,8 @@ from ..errors import DependencyError, VideoError
 WHOLE_SHARE = 0.93
 # Transfer characteristics of high dynamic range (ITU-T H.273, table 3).
 PQ, HLG = 16, 18
-# Luminance of diffuse white (ITU-R BT.2408), and where highlights end, in multiples of it.
-DIFFUSE_WHITE_NITS, BRIGHTEST = 203.0, 5.0
+# Luminance of diffuse white (ITU-R BT.2408), and from what share of it on highlights are rolled off.
+DIFFUSE_WHITE_NITS, SHOULDER = 203.0, 0.75
 # FFmpeg calls a text file a video of letters, and a picture a video of one frame.
 NOT_FILMED = ("ansi", "xbin", "bintext", "idf")
 
@@ -257,10 +257,11 @@ class _Deinterlacer:
 
 @lru_cache(2)
 def _tone_curve(transfer: int) -> np.ndarray:
-    """Return 65,536 values of 8 bits: high dynamic range to the range of a screen, highlights rolled off.
+    """Return 65,536 values of 8 bits: high dynamic range to the range of a screen.
 
-    Inverse transfer functions of ITU-R BT.2100 (PQ: table 4, HLG: table 5); extended Reinhard curve (Reinhard et al. 2002,
-    equation 4); sRGB's own transfer at the end. The wider primaries are left as they are: colours come out a little pale.
+    Inverse transfer functions of ITU-R BT.2100 (PQ: table 4, HLG: table 5); what is darker than diffuse white stays as it is, so
+    that skin keeps its contrast, highlights are rolled off; sRGB's own transfer at the end. The wider primaries are left as they
+    are: colours come out a little pale.
     """
     signal = np.arange(65536) / 65535.0
     if transfer == PQ:
@@ -271,6 +272,7 @@ def _tone_curve(transfer: int) -> np.ndarray:
         a, b, c = 0.17883277, 0.28466892, 0.55991073
         light = np.where(signal <= 0.5, signal**2 / 3, (np.exp((signal - c) / a) + b) / 12)
         light = light / 0.265  # of diffuse white, at three quarters of the signal
-    mapped = np.clip(light * (1 + light / BRIGHTEST**2) / (1 + light) * 1.7, 0, 1)
+    rolled = SHOULDER + (1 - SHOULDER) * -np.expm1(-(light - SHOULDER) / (1 - SHOULDER))
+    mapped = np.where(light <= SHOULDER, light, rolled)
     encoded = np.where(mapped <= 0.0031308, 12.92 * mapped, 1.055 * mapped ** (1 / 2.4) - 0.055)
     return (255 * encoded + 0.5).astype(np.uint8)
