@@ -656,7 +656,7 @@ class Reconstruction:
 
     @property
     def _misfit(self) -> float:
-        """How many times larger the residuals are than in a sound run, 1 at least."""
+        """By how much the uncertainty grows because of residuals larger than a sound run's, 1 at least."""
         return misfit(*self._residuals)
 
     def _uncertainty_model(self, vertices_model: np.ndarray) -> np.ndarray:

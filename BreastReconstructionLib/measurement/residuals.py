@@ -8,12 +8,15 @@ from ..sfm.reconstruction import usual_reprojection_px
 
 # 95 % of the measured points lie within this of the fitted surface in sound runs (3.6 mm, drafts 3.7 to 5.8 mm).
 USUAL_RESIDUAL_P95_MM = 6.5
-# Residuals so many times the usual ones are said first; by more than the second, the surface is not to be relied on.
-DOUBTED, UNRELIABLE = 1.15, 2.0
+# What makes all residuals larger bends the whole shape: with 1.2 px and 12 mm the surface was 9.4 mm wrong where 0.7 mm was
+# stated, so the uncertainty grows by the square of each.
+GROWTH = 2
+# An uncertainty that grew so many times is said first; by more than the second, the surface is not to be relied on.
+DOUBTED, UNRELIABLE = 1.3, 4.0
 
 
 def misfit(reprojection_px: float, longer_side_px: int, residual_p95_mm: float) -> float:
-    """Return how many times larger the residuals are than those of a sound run, 1 at least; the uncertainty grows by it.
+    """Return by how much the uncertainty grows because of residuals larger than a sound run's, 1 at least.
 
     Args:
         reprojection_px: mean reprojection error of the cameras; NaN if unknown.
@@ -23,8 +26,7 @@ def misfit(reprojection_px: float, longer_side_px: int, residual_p95_mm: float) 
     ratios = [residual_p95_mm / USUAL_RESIDUAL_P95_MM]
     if math.isfinite(reprojection_px):
         ratios.append(reprojection_px / usual_reprojection_px(longer_side_px))
-    # Both at once means a shape that is wrong all over, not noise: each makes the other worse.
-    return math.prod(max(1.0, ratio) for ratio in ratios)
+    return math.prod(max(1.0, ratio) ** GROWTH for ratio in ratios)
 
 
 def doubt_of_residuals(reprojection_px: float, longer_side_px: int, residual_p95_mm: float) -> tuple[str, ...]:
