@@ -253,6 +253,15 @@ class Reconstruction:
 
         return probe(self.settings.video)
 
+    @cached_property
+    def _picture_files(self) -> tuple[Path, ...]:
+        """The pictures of a folder in their order, () for a video; the panel asks often, so nothing is decoded for it."""
+        if not self.settings.video.is_dir():
+            return ()
+        from .video.pictures import picture_folder
+
+        return picture_folder(self.settings.video).files
+
     @property
     def _markers(self) -> list[KnownMarker]:
         return [known for known in self.settings.scales if isinstance(known, KnownMarker)]
@@ -262,8 +271,14 @@ class Reconstruction:
         """The landmark file, its pictures numbered as the source's and its pixels those of the chosen frames."""
         if self.settings.landmarks is None:
             return LandmarkInput((), {})
-        given = read_landmarks(self.settings.landmarks).of_pictures(self.source_info.files)
-        return given.flipped(self.source_info.width) if self.settings.mirrored else given
+        given = read_landmarks(self.settings.landmarks).of_pictures(self._picture_files)
+        return given.flipped(self._width_px) if self.settings.mirrored else given
+
+    @property
+    def _width_px(self) -> int:
+        """Width of the pictures; of the chosen frames where there are some, so that the panel need not open the video."""
+        chosen = self.case.path("frames", "frames.json")
+        return json.loads(chosen.read_text())["width"] if chosen.exists() else self.source_info.width
 
     @cached_property
     def model(self):
@@ -278,7 +293,7 @@ class Reconstruction:
     def _video_hash(self) -> str:
         video = self.settings.video
         if video.is_dir():
-            return hashlib.sha256("".join(hash_of_file(path) for path in self.source_info.files).encode()).hexdigest()
+            return hashlib.sha256("".join(hash_of_file(path) for path in self._picture_files).encode()).hexdigest()
         return hash_of_file(video)
 
     def _stage_settings(self, stage: str) -> dict:

@@ -69,8 +69,15 @@ def inspect_video(path: Path) -> VideoStream:
     """
     if not path.exists():
         raise VideoError(f"The video {path.name} does not exist; check the path.")
-    if path.stat().st_size == 0:
+    state = path.stat()
+    if state.st_size == 0:
         raise VideoError(f"The video {path.name} is empty; copy it from the phone again.")
+    return _inspect_content(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(8)
+def _inspect_content(path: Path, size: int, modified_ns: int) -> VideoStream:
+    """`inspect_video`, done again only if the file changed, since the panel asks often."""
     with _opened(path) as (container, stream):
         announced = _announced_s(container, stream)
         # Apple writes the camera's name, such as 'iPhone 14 front camera 2.69mm f/1.9'.
