@@ -271,7 +271,8 @@ class Reconstruction:
         """The landmark file, its pictures numbered as the source's and its pixels those of the chosen frames."""
         if self.settings.landmarks is None:
             return LandmarkInput((), {})
-        given = read_landmarks(self.settings.landmarks).of_pictures(self._picture_files)
+        given = read_landmarks(self.settings.landmarks)
+        given = given.of_pictures(self._picture_files) if given.names_pictures else given
         return given.flipped(self._width_px) if self.settings.mirrored else given
 
     @property

@@ -276,7 +276,8 @@ class LandmarksSection:
         if path is None:
             return LandmarkInput((), {})
         given = LandmarkInput(read_video_picks(path), {}) if path.name == FILE_NAME else read_landmarks(path)
-        given = given.of_pictures(self._module.video.picture_files())
+        if given.names_pictures:
+            given = given.of_pictures(self._module.video.picture_files())
         return given.flipped(self._width) if self._mirrored else given
 
     def _as_filmed(self, rows: list) -> list:

@@ -70,6 +70,11 @@ class LandmarkInput:
     points: dict[str, np.ndarray]
     points_to_world: Similarity | None = None
 
+    @property
+    def names_pictures(self) -> bool:
+        """True if some picks are in named pictures; only then does it matter which pictures a folder holds."""
+        return any(pick.frame_name is not None for pick in self.picks)
+
     def of_pictures(self, files: tuple[Path, ...]) -> LandmarkInput:
         """Return the same with pictures of a folder numbered as the folder's pictures are; the user's names come first.
 
