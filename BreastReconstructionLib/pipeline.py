@@ -52,6 +52,8 @@ _SHARES = {
 }
 DETAILS_MM = {"preview": 3.0, "normal": 1.0, "fine": 0.5}
 LARGE_MOTION_MM = 5.0
+# The landmarks alone tell the body's size less well than the fit does.
+ROUGH_SIZE = 1.3
 # Vertices at which the uncertainty is evaluated.
 UNCERTAINTY_POINTS = 4000
 RESULT_FILES = ("surface.ply", "landmarks.mrk.json", "report.json", "report.png", "accuracy.json")
@@ -242,7 +244,7 @@ class Reconstruction:
             ScaleError: it is unlike any body or any filming, and not confirmed.
         """
         if self.settings.scales and not self.case.is_current("surface", self.key("surface")):
-            self._doubted(self.align.world_to_model.scale)
+            self._doubted(self.align.world_to_model.scale, ROUGH_SIZE)
 
     # Inputs ---------------------------------------------------------------------------------------------------------
 
@@ -586,13 +588,16 @@ class Reconstruction:
             return approximate_scale(self.model.mm_per_unit, self.model.mm_per_unit_spread, units_per_world)
         return self._doubted(units_per_world)
 
-    def _doubted(self, units_per_world: float) -> Scale:
-        """The measured scale with what the body, of so many model units a world unit, and the phone's distance say of it."""
+    def _doubted(self, units_per_world: float, widened: float = 1.0) -> Scale:
+        """The measured scale with what the body, of so many model units a world unit, and the phone's distance say of it.
+
+        The spread of the population is widened where the body's size is only roughly known.
+        """
         from .sfm.reconstruction import subject_sphere
 
         scale, known, trusted = self._measured_scale, self.settings.scales, self.settings.trust_scale
         _, distance = subject_sphere(list(self.cameras.cameras.values()))
-        prior = self.model.mm_per_unit, self.model.mm_per_unit_spread
+        prior = self.model.mm_per_unit, self.model.mm_per_unit_spread * widened
         mm_per_unit = scale.mm_per_world / units_per_world
         return doubted_scale(scale, known, mm_per_unit, prior, distance * scale.mm_per_world, trusted)
 
