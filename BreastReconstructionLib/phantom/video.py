@@ -353,7 +353,7 @@ def _write_truth(
     frontal = int(front[0])
     third = len(cameras) // 6
     for k, name in enumerate(LANDMARK_NAMES):
-        for frame in (frontal, max(frontal - third, 0), min(frontal + third, len(cameras) - 1)):
+        for frame in dict.fromkeys((frontal, max(frontal - third, 0), min(frontal + third, len(cameras) - 1))):
             if visible[frame, k]:
                 x, y = pixels[frame, k] + rng.normal(0, settings.pick_noise_px, 2)
                 picks.append((name, frame, float(x), float(y)))

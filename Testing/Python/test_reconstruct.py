@@ -193,8 +193,8 @@ def test_an_odd_scale_is_doubted_first_everywhere(small_input, case):
 
 
 def test_a_scale_unlike_any_body_is_refused_and_can_be_confirmed(small_input, case):
-    """Measured in inches, typed as millimetres of a pair that the check of pairs lets pass."""
-    arguments = with_scale(small_input, "--distance", "sternal-notch:left-coracoid=75")
+    """Half of what it is, as of a tape that was laid double."""
+    arguments = with_scale(small_input, "--distance", "sternal-notch:left-coracoid=70")
     assert_one_sentence(run_cli(*arguments, "-o", case), 6, "unlike any usual body", "--trust-scale")
     finished = run_cli(*arguments, "--trust-scale", "-o", case)
     assert finished.returncode == 0, finished.stderr
