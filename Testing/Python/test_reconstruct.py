@@ -362,7 +362,7 @@ def picks_with(small_input, path, change):
         ("lacks navel", lambda rows: [row for row in rows if not row.startswith("navel")]),
         ("exchanged", lambda rows: [renamed(row, "left-", "right-") for row in rows]),
         ("below the navel", lambda rows: [renamed(row, "sternal-notch,", "navel,") for row in rows]),
-        ("outside the image", lambda rows: [*rows, "navel,8,9000,5"]),
+        ("outside the image", lambda rows: [*(row for row in rows if not row.startswith("navel,8,")), "navel,8,9000,5"]),
         ("frames 0 to 15", lambda rows: [*rows, "navel,99,10,10"]),
     ],
 )  # fmt: skip
