@@ -8,9 +8,9 @@ import numpy as np
 BLOCK_PX, PLAY_PX, ALIKE = 16, 4, 0.85
 # A block with less contrast says nothing.
 LEAST_CONTRAST = 6.0
-# Compared over this share of the video. There at most 0.05 of the blocks stayed in videos of phones that were carried around, 0.15
-# over an arc of only 54 degrees, 0.19 and more in one from a tripod. Above the first share a failure is explained by it, above the
-# second the long run is not begun.
+# Compared over this share of the video. There at most 0.05 of the blocks stayed in videos of phones that were carried around,
+# 0.15 over an arc of only 54 degrees, 0.19 and more in one from a tripod. Above the first share a failure is explained by it,
+# above the second the long run is not begun.
 SPAN = 2 / 3
 SUSPICIOUS_SHARE, LARGEST_STILL_SHARE = 0.12, 0.18
 TRIPOD = (
