@@ -115,7 +115,7 @@ class LibraryProcess:
             self._kill(process)
 
     def _kill(self, process) -> None:
-        """End the worker with its children, then the launcher; a worker not yet heard of ends when its input closes."""
+        """End the worker with its children, and so the launcher; a worker not yet heard of ends when its input closes."""
         if os.name == "nt":
             number = int(process.processId())
             if number > 0:

@@ -130,8 +130,9 @@ class SetupSection:
             return
         self._module.say(_("Making the private Python; this takes some minutes …"))
         self._lines = Path(tempfile.mkdtemp(prefix="BreastReconstruction"))
-        names = [line for line in self.requirements() if _name_of(line) not in ("numpy", "scipy")]
-        (self._lines / "requirements.txt").write_text("\n".join(["torch", "numpy", "scipy", "vtk", *names]) + "\n")
+        # What Slicer brings is not in the list, and is needed there.
+        lines = ["torch", "numpy", "scipy", "vtk", *self.requirements()]
+        (self._lines / "requirements.txt").write_text("\n".join(lines) + "\n")
         self._maker.start(["private-python", self._lines / "requirements.txt"])
         self.refresh()
 

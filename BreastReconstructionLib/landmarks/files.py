@@ -28,10 +28,10 @@ import numpy as np
 
 from ..errors import LandmarkError
 from ..geometry import Similarity
+from ..video.pictures import IMAGE_ENDINGS
 from .names import LANDMARK_NAMES
 from .tables import Table, read_text
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 # Key under which a result's own markups file says how its patient space comes from world; Slicer passes it over.
 OWN_KEY = "BreastReconstruction"
 # Names of frames that the program chose itself.
@@ -250,7 +250,7 @@ def _picks(table: Table) -> tuple[Pick, ...]:
         where = f"{table.name}, row {row},"
         landmark = _known(table.cell(row, values, "landmark"), where)
         frame, picture = None, values.get("picture") or values.get("video_frame", "")
-        if not picture.lower().endswith(PICTURE_ENDINGS):
+        if not picture.lower().endswith(IMAGE_ENDINGS):
             frame, picture = table.number(row, values, "video_frame" if "video_frame" in table.columns else "picture"), None
             if frame < 0 or frame != int(frame):
                 raise LandmarkError(f"{where} holds an impossible frame for {landmark}: {frame:g}.")

@@ -78,7 +78,7 @@ def require_markers(
     for marker in known:
         if not any(_in_view(frames, read_picture, marker) for frames in (some, names)):
             dictionaries = tuple(dict.fromkeys([marker.dictionary, *COMMON_DICTIONARIES]))
-            raise ScaleError(_not_in_view(marker, some, read_picture, dictionaries, mirrored))
+            raise ScaleError(_not_in_view(marker, _grays(some, read_picture), dictionaries, mirrored))
 
 
 def mirror_doubts(names: tuple[str, ...], read_picture: Callable[[str], np.ndarray], mirrored: bool) -> tuple[str, ...]:
@@ -89,10 +89,10 @@ def mirror_doubts(names: tuple[str, ...], read_picture: Callable[[str], np.ndarr
         read_picture: name -> (H, W, 3) BGR.
         mirrored: the pictures were flipped.
     """
-    some = _some(names)
-    if any(_numbers(some, read_picture, name) for name in COMMON_DICTIONARIES):
+    grays = _grays(_some(names), read_picture)
+    if any(_numbers(grays, name) for name in COMMON_DICTIONARIES):
         return ()
-    flipped = next((name for name in COMMON_DICTIONARIES if _numbers(some, read_picture, name, flip=True)), None)
+    flipped = next((name for name in COMMON_DICTIONARIES if _numbers(grays, name, flip=True)), None)
     return () if flipped is None else (f"A printed marker ({flipped}) can be read only in a mirror; {_question(mirrored)}.",)
 
 
@@ -104,14 +104,12 @@ def _question(mirrored: bool) -> str:
     return "leave out --mirrored (in the panel: The video is mirrored)" if mirrored else MIRROR_QUESTION
 
 
-def _not_in_view(
-    marker: KnownMarker, some: tuple[str, ...], read_picture: Callable, dictionaries: tuple[str, ...], mirrored: bool
-) -> str:
+def _not_in_view(marker: KnownMarker, grays: list[np.ndarray], dictionaries: tuple[str, ...], mirrored: bool) -> str:
     what = f"The printed marker ({marker.dictionary}{'' if marker.number is None else f' number {marker.number}'})"
-    if _numbers(some, read_picture, marker.dictionary, flip=True):
+    if _numbers(grays, marker.dictionary, flip=True):
         return f"{what} can be read only in a mirror; {_question(mirrored)}."
     for name in dictionaries:
-        if found := _numbers(some, read_picture, name):
+        if found := _numbers(grays, name):
             return (
                 f"{what} is seen in 0 frames, but number {' and '.join(map(str, found))} of {name} is in view; give "
                 f"{name}:{found[0]}:{marker.side_mm:g} if that one was meant."
@@ -122,12 +120,16 @@ def _not_in_view(
     )
 
 
-def _numbers(names: tuple[str, ...], read_picture: Callable, dictionary: str, flip: bool = False) -> list[int]:
+def _grays(names: tuple[str, ...], read_picture: Callable) -> list[np.ndarray]:
+    """Grey pictures of some frames, read once for all dictionaries."""
+    return [_gray(read_picture(name)) for name in names]
+
+
+def _numbers(grays: list[np.ndarray], dictionary: str, flip: bool = False) -> list[int]:
     """Numbers found in at least three of some frames, without correction of errors: texture is not taken for a marker."""
     counts: Counter = Counter()
     detector = _detector(dictionary, exact=True)
-    for name in names:
-        gray = _gray(read_picture(name))
+    for gray in grays:
         counts.update(_detect(detector, gray[:, ::-1] if flip else gray).keys())
     return [number for number, count in counts.most_common() if count >= FEWEST_SIGHTINGS]
 
