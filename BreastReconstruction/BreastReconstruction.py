@@ -26,6 +26,7 @@ from slicer.util import VTKObservationMixin
 if importlib.util.find_spec("BreastReconstructionLib") is None:  # from source, the library lies beside this module's folder
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
+from BreastReconstructionLib.pipeline import STAGES, stage_states
 from BreastReconstructionPanels.cameras_section import CamerasSection
 from BreastReconstructionPanels.choices import fill, select, show_path
 from BreastReconstructionPanels.explore_section import EXPLORED, ExploreSection
@@ -37,11 +38,10 @@ from BreastReconstructionPanels.setup_section import SetupSection
 from BreastReconstructionPanels.surface_section import SurfaceSection
 from BreastReconstructionPanels.video_section import VideoSection
 
-from BreastReconstructionLib.case import read_case_file
 from BreastReconstructionLib.cli import settings_from_arguments
-from BreastReconstructionLib.errors import BreastReconstructionError
-from BreastReconstructionLib.pipeline import STAGES, stage_states
-from BreastReconstructionLib.resources import resource_path
+from BreastReconstructionLib.core.case import read_case_file
+from BreastReconstructionLib.core.errors import BreastReconstructionError
+from BreastReconstructionLib.core.resources import resource_path
 from BreastReconstructionLib.scene import patient
 
 
@@ -525,8 +525,8 @@ class BreastReconstructionTest(ScriptedLoadableModuleTest):
         """A mesh becomes a model node with its scalars, in a folder of the subject hierarchy."""
         import numpy as np
 
+        from BreastReconstructionLib.mesh.mesh import TriangleMesh
         from BreastReconstructionLib.scene import nodes
-        from BreastReconstructionLib.surface.mesh_file import TriangleMesh
 
         points = np.array([[0.0, 0, 0], [100, 0, 0], [0, 100, 0], [0, 0, 100]])
         faces = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
@@ -535,5 +535,5 @@ class BreastReconstructionTest(ScriptedLoadableModuleTest):
         node = nodes.show_surface(case, TriangleMesh(points, faces, points / 100, None, scalars), "residual_mm")
         self.assertEqual(node.GetDisplayNode().GetActiveScalarName(), "residual_mm")
         self.assertEqual(patient.cases_in_scene(), [case])
-        self.assertTrue(np.allclose(nodes.mesh_of(node).vertices_ras, points))
+        self.assertTrue(np.allclose(nodes.mesh_of(node).vertices, points))
         self.delayDisplay("surface node has scalars")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from BreastReconstructionLib.geometry import Camera
+from BreastReconstructionLib.geometry.cameras import Camera
 
 
 def facing_origin(name: str, center: list[float], up: list[float], size: tuple[int, int], focal_px: float) -> Camera:

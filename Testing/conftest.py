@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from BreastReconstructionLib.resources import resource_path
+from BreastReconstructionLib.core.resources import resource_path
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import trimesh
 
-from BreastReconstructionLib.geometry import vertex_normals
+from BreastReconstructionLib.mesh.mesh import vertex_normals
+from BreastReconstructionLib.mesh.picture import render_view
 from BreastReconstructionLib.phantom.torso import Torso, sample_clinic_torso
-from BreastReconstructionLib.surface.picture import render_view
 
 SKIN_RGB = (222, 184, 160)
 FIRST_SEED, COLUMNS, ROWS = 500_100, 8, 3

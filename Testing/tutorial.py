@@ -6,7 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from BreastReconstructionLib.resources import resource_path
+from BreastReconstructionLib.core.resources import resource_path
 from Testing.SlicerHost.application import start
 from Testing.SlicerHost.window import HostWindow
 from Testing.workflow import choose, open_panel, place_landmarks, wait, wait_for_run

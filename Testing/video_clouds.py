@@ -10,12 +10,13 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-
-from BreastReconstructionLib.case import Case
-from BreastReconstructionLib.geometry import fit_similarity, vertex_normals
-from BreastReconstructionLib.measurement.distance import register_to_surface
-from BreastReconstructionLib.phantom.torso import Torso, sample_torso
 from BreastReconstructionLib.pipeline import Reconstruction, Settings
+
+from BreastReconstructionLib.core.case import Case
+from BreastReconstructionLib.geometry.transforms import fit_similarity
+from BreastReconstructionLib.mesh.mesh import vertex_normals
+from BreastReconstructionLib.mesh.registration import register_to_surface
+from BreastReconstructionLib.phantom.torso import Torso, sample_torso
 from Testing.Benchmarks.video_parts import VIDEOS
 
 POINTS = 10_000

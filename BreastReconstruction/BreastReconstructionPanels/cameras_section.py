@@ -1,13 +1,12 @@
 """Section Cameras: who finds them, and the result in the 3D view."""
 
 import ctk
+from BreastReconstructionLib.choices import bind, fill, select, show_path
 from slicer.i18n import tr as _
 
 from BreastReconstructionLib.scene import nodes
 from BreastReconstructionLib.sfm.dense import DenseCloud
 from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction, world_upright
-
-from .choices import bind, fill, select, show_path
 
 # More points than this do not make the view clearer.
 SHOWN_POINTS = 60_000

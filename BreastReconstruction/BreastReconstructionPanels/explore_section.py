@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+from BreastReconstructionLib.process import FAILED, LibraryProcess
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.mesh.mesh import TriangleMesh
 from BreastReconstructionLib.scene import nodes
-from BreastReconstructionLib.surface.mesh_file import TriangleMesh
-
-from .process import FAILED, LibraryProcess
 
 DIRECTIONS = 6
 # The shapes belong to no patient.

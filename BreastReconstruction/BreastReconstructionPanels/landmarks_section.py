@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import qt
 import slicer
+from BreastReconstructionLib.choices import fill, select
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.errors import BreastReconstructionError
+from BreastReconstructionLib.core.errors import BreastReconstructionError
 from BreastReconstructionLib.landmarks.files import (
     LandmarkInput,
     read_landmarks,
@@ -20,8 +21,6 @@ from BreastReconstructionLib.landmarks.files import (
 from BreastReconstructionLib.landmarks.locate import check_order, locate_landmarks, most_frontal, triangulate_picks
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.scene import nodes, views
-
-from .choices import fill, select
 
 FILE_NAME = "landmarks.csv"
 PLACED_EVENTS = ("PointPositionDefinedEvent", "PointEndInteractionEvent", "PointPositionUndefinedEvent")

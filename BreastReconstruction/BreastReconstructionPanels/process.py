@@ -14,7 +14,7 @@ import slicer
 from slicer.i18n import tr as _
 
 import BreastReconstructionLib
-from BreastReconstructionLib.private_python import private_interpreter, without_foreign_python
+from BreastReconstructionLib.core.private_python import private_interpreter, without_foreign_python
 
 # A run that was asked to stop and has not is ended by force after this time.
 PATIENCE_MS = 1500

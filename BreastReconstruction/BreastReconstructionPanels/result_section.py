@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import qt
 import slicer
+from BreastReconstructionLib.pipeline import report_lines
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.geometry import Similarity
+from BreastReconstructionLib.geometry.transforms import Similarity
 from BreastReconstructionLib.landmarks.files import read_landmarks
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
-from BreastReconstructionLib.pipeline import report_lines
+from BreastReconstructionLib.mesh.files import read_mesh, write_ply
 from BreastReconstructionLib.scene import nodes, patient, views
-from BreastReconstructionLib.surface.mesh_file import read_mesh, write_ply
 
 
 class ResultSection:

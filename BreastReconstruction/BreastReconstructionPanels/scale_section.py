@@ -2,12 +2,11 @@
 
 import json
 
+from BreastReconstructionLib.choices import bind, fill, select
 from slicer.i18n import tr as _
 
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.measurement.scale import Scale
-
-from .choices import bind, fill, select
 
 DICTIONARIES = ("DICT_4X4_50", "DICT_5X5_50", "DICT_6X6_50", "DICT_ARUCO_ORIGINAL", "DICT_APRILTAG_36h11")
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import qt
 import slicer
+from BreastReconstructionLib.process import CANCELLED, DONE, LibraryProcess, python_slicer
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.environment import PACKAGES, installed_packages
-from BreastReconstructionLib.private_python import private_interpreter, problem_here, remove_private_python
-
-from .process import CANCELLED, DONE, LibraryProcess, python_slicer
+from BreastReconstructionLib.core.environment import PACKAGES, installed_packages
+from BreastReconstructionLib.core.private_python import private_interpreter, problem_here, remove_private_python
 
 # What Slicer brings and is loaded in it: pip must leave them as they are.
 KEPT_AS_THEY_ARE = ("numpy", "scipy", "vtk", "SimpleITK")

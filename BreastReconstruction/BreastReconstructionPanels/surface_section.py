@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import qt
+from BreastReconstructionLib.choices import bind, fill, select
+from BreastReconstructionLib.process import DONE, LibraryProcess
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.resources import default_model_path, known_models, user_models_folder
-
-from .choices import bind, fill, select
-from .process import DONE, LibraryProcess
+from BreastReconstructionLib.core.resources import default_model_path, known_models, user_models_folder
 
 
 class SurfaceSection:

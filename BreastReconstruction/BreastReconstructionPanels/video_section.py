@@ -6,13 +6,12 @@ from pathlib import Path
 
 import ctk
 import qt
+from BreastReconstructionLib.choices import bind, fill, select, show_path
+from BreastReconstructionLib.pipeline import QUALITIES
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.errors import BreastReconstructionError
-from BreastReconstructionLib.pipeline import QUALITIES
+from BreastReconstructionLib.core.errors import BreastReconstructionError
 from BreastReconstructionLib.video.pictures import picture_folder
-
-from .choices import bind, fill, select, show_path
 
 
 class VideoSection:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import csv
 import difflib
 import json
-import os
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, replace
@@ -26,8 +25,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import LandmarkError
-from ..geometry import Similarity
+from ..core.errors import LandmarkError
+from ..core.files import replacing, write_json
+from ..geometry.transforms import Similarity
 from ..video.pictures import IMAGE_ENDINGS
 from .names import LANDMARK_NAMES
 from .tables import Table, read_text
@@ -151,12 +151,10 @@ def read_video_picks(path: Path) -> tuple[Pick, ...]:
 
 def write_video_picks(path: Path, picks: list[tuple[str, int, float, float]]) -> None:
     """Write `landmark,video_frame,x_px,y_px` rows, in one step."""
-    temporary = path.with_name(path.name + ".partial")
-    with open(temporary, "w", newline="", encoding="utf-8") as file:
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["landmark", "video_frame", "x_px", "y_px"])
         writer.writerows((name, frame, f"{x:.2f}", f"{y:.2f}") for name, frame, x, y in picks)
-    os.replace(temporary, path)
 
 
 def write_landmarks_pp(path: Path, points_world: dict[str, np.ndarray]) -> None:
@@ -165,9 +163,8 @@ def write_landmarks_pp(path: Path, points_world: dict[str, np.ndarray]) -> None:
     for name, point in points_world.items():
         values = {axis: f"{value:.9g}" for axis, value in zip("xyz", point, strict=True)}
         ElementTree.SubElement(root, "point", {**values, "active": "1", "name": name})
-    temporary = path.with_name(path.name + ".partial")
-    ElementTree.ElementTree(root).write(temporary, encoding="utf-8")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        ElementTree.ElementTree(root).write(temporary, encoding="utf-8")
 
 
 def write_landmarks_mrk_json(
@@ -200,9 +197,7 @@ def write_landmarks_mrk_json(
     }
     if world_to_patient_ras_mm is not None:
         document[OWN_KEY] = {"world_to_patient_ras_mm": world_to_patient_ras_mm.as_dict()}
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(document, indent=1))
-    os.replace(temporary, path)
+    write_json(path, document)
 
 
 def _listing(names: list[str]) -> str:

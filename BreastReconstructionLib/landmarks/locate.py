@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..errors import LandmarkError
-from ..geometry import Camera, triangulate
+from ..core.errors import LandmarkError
+from ..core.files import write_json
+from ..geometry.cameras import Camera, triangulate
 from .files import LandmarkInput, Pick
 from .names import LANDMARK_NAMES
 
+LANDMARKS_FILE = "landmarks.json"
 RAY_NEIGHBOURS = 5
 SUSPICIOUS_REPROJECTION_PX = 12.0
 # Cameras whose mean offset or direction is shorter than this share have gone all around.
@@ -38,7 +40,7 @@ class Landmarks:
     views: np.ndarray
     warnings: tuple[str, ...] = ()
 
-    def save(self, path: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write one JSON."""
         document = {
             "names": LANDMARK_NAMES,
@@ -47,12 +49,12 @@ class Landmarks:
             "views": self.views.tolist(),
             "warnings": self.warnings,
         }
-        path.write_text(json.dumps(document, indent=1))
+        write_json(folder / LANDMARKS_FILE, document)
 
     @classmethod
-    def load(cls, path: Path) -> Landmarks:
+    def load(cls, folder: Path) -> Landmarks:
         """Read what `save` wrote."""
-        values = json.loads(path.read_text())
+        values = json.loads((folder / LANDMARKS_FILE).read_text())
         return cls(
             np.array(values["points_world"]),
             np.array([np.nan if v is None else v for v in values["reprojection_px"]]),

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import LandmarkError
+from ..core.errors import LandmarkError
 
 
 def read_text(path: Path) -> str:

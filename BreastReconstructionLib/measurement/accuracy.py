@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..errors import CaseError
-from ..geometry import Camera, fit_similarity, sample_surface, vertex_normals
+from ..core.errors import CaseError
+from ..geometry.cameras import Camera
+from ..geometry.transforms import Frame, fit_similarity
 from ..landmarks.files import read_landmarks
 from ..landmarks.names import LANDMARK_NAMES
-from ..surface.appearance import visible_vertices
-from ..surface.mesh_file import TriangleMesh, read_mesh
-from .distance import closest_on_mesh, register_to_surface, summary_mm
+from ..mesh.distance import closest_on_mesh, summary_mm
+from ..mesh.files import read_mesh
+from ..mesh.mesh import TriangleMesh, sample_surface, vertex_normals
+from ..mesh.registration import register_to_surface
+from ..mesh.visibility import visible_vertices
 
 FEWEST_VIEWS = 3
 CUT_MARGIN_MM = 10.0
@@ -66,7 +69,7 @@ def read_truth(folder: Path) -> Truth:
         raise CaseError(incomplete) from error
     points = read_landmarks(folder / "landmarks.mrk.json").points
     landmarks = np.array([points[name] for name in LANDMARK_NAMES])
-    return Truth(mesh.vertices_ras, mesh.faces, mesh.scalars["skin"] > 0.5, landmarks, cameras)
+    return Truth(mesh.vertices, mesh.faces, mesh.scalars["skin"] > 0.5, landmarks, cameras)
 
 
 def score(surface: TriangleMesh, landmarks_ras: np.ndarray, truth: Truth, video_frames: tuple[int, ...]) -> dict:
@@ -84,14 +87,16 @@ def score(surface: TriangleMesh, landmarks_ras: np.ndarray, truth: Truth, video_
     Returns:
         the content of `accuracy.json`; distances in mm.
     """
+    surface.require(Frame.PATIENT)
+    assert surface.normals is not None
     scored = _scored_vertices(truth, video_frames)
     samples = _sample(truth, scored)
     rigid = fit_similarity(truth.landmarks_ras, landmarks_ras, with_scale=False)
     result: dict = {}
     for name, with_scale in (("as_delivered", False), ("after_similarity", True)):
         start = rigid.apply(samples)
-        transform = register_to_surface(start, surface.vertices_ras, surface.normals_ras, with_scale).after(rigid)
-        distance, _ = closest_on_mesh(transform.apply(samples), surface.vertices_ras, surface.faces)
+        transform = register_to_surface(start, surface.vertices, surface.normals, with_scale).after(rigid)
+        distance, _ = closest_on_mesh(transform.apply(samples), surface.vertices, surface.faces)
         result[name] = summary_mm(distance / transform.scale)
         if not with_scale:
             errors = np.linalg.norm(transform.apply(truth.landmarks_ras) - landmarks_ras, axis=1)
@@ -125,6 +130,6 @@ def _backward(surface: TriangleMesh, truth: Truth, scored: np.ndarray, transform
     rng = np.random.default_rng(0)
     seen = np.flatnonzero(surface.scalars["views"] >= FEWEST_VIEWS)
     chosen = rng.choice(seen, min(SAMPLES, len(seen)), replace=False)
-    points = transform.inverse().apply(surface.vertices_ras[chosen])
+    points = transform.inverse().apply(surface.vertices[chosen])
     nearest = cKDTree(truth.vertices_ras).query(points)[1]
     return closest_on_mesh(points[scored[nearest]], truth.vertices_ras, truth.faces)[0]

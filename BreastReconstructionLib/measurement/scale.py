@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from ..errors import ScaleError
+from ..core.errors import ScaleError
+from ..core.files import write_json
 from ..landmarks.names import LANDMARK_NAMES
 from .plausibility import REFUSED, WARNED, Doubt, doubt_of_body, doubt_of_camera, doubt_of_distance
 
 MM_PER = {"": 1.0, "mm": 1.0, "cm": 10.0, "m": 1000.0, "in": 25.4, "inch": 25.4}
+SCALE_FILE = "scale.json"
 LARGEST_MM = 5000.0
 SMALLEST_MARKER_MM, LARGEST_MARKER_MM = 5.0, 500.0
 # A tape over skin is read to about this; it enters the stated uncertainty.
@@ -87,6 +91,20 @@ class Scale:
     def as_dict(self) -> dict:
         """Return plain numbers, for JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Scale:
+        """Read what `as_dict` gave."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def save(self, folder: Path) -> None:
+        """Write one JSON."""
+        write_json(folder / SCALE_FILE, self.as_dict())
+
+    @classmethod
+    def load(cls, folder: Path) -> Scale:
+        """Read what `save` wrote."""
+        return cls.from_dict(json.loads((folder / SCALE_FILE).read_text()))
 
 
 def parse_length_mm(text: str) -> float:

@@ -16,9 +16,10 @@ import scipy.sparse as sparse
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
-from ..errors import DependencyError
-from ..geometry import boundary_loops, fit_similarity
-from ..resources import resource_path
+from ..core.errors import DependencyError
+from ..core.resources import resource_path
+from ..geometry.transforms import fit_similarity
+from ..mesh.boundary import boundary_loops
 
 # Vertices of MakeHuman's base mesh that are landmarks. It has no vertex at the coracoids that the official model's
 # anchors describe, so those two are the skin vertices nearest to the official anchors on the population mean.
@@ -123,7 +124,7 @@ def build_torso_basis() -> TorsoBasis:
         from anny.models.model_data import TopologyConfig
     except ImportError as error:
         raise DependencyError("Making the torso basis needs anny: pip install 'BreastReconstructionLib[train]'.") from error
-    from ..shape_model.anchors import OFFICIAL_MEAN_ANCHORS_MODEL
+    from ..landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL
 
     topology = TopologyConfig(
         base_mesh="makehuman",

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse as sparse
 from scipy.sparse.linalg import splu
 
-from ..geometry import boundary_loops
+from ..mesh.boundary import boundary_loops
 from .basis import TorsoBasis, load_torso_basis
 
 # Of the breast on the mean body: centre above the nipple, half axes across and up, mm.

@@ -20,8 +20,8 @@ from vtkmodules.vtkRenderingCore import (
 
 import vtkmodules.vtkRenderingOpenGL2  # noqa: F401  isort: skip  (registers the renderer)
 
-from ..geometry import Camera
-from ..measurement.polydata import triangles
+from ..geometry.cameras import Camera
+from ..mesh.polydata import triangles
 
 
 def polydata(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..geometry import MODEL_AXES_TO_RAS, Similarity, fit_similarity, sample_surface
-from ..shape_model.anchors import OFFICIAL_MEAN_ANCHORS_MODEL
+from ..geometry.transforms import MODEL_AXES_TO_RAS, Similarity, fit_similarity
+from ..landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL
+from ..mesh.mesh import sample_surface
 from .basis import TorsoBasis, load_torso_basis
 from .deformation import Deformation, deform, sample_deformation
 

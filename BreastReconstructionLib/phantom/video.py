@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,11 +11,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import DependencyError
-from ..geometry import Camera, vertex_normals
+from ..core.errors import DependencyError
+from ..core.progress import Progress
+from ..geometry.cameras import Camera
+from ..geometry.transforms import Frame
 from ..landmarks.files import write_landmarks_mrk_json, write_video_picks
 from ..landmarks.names import LANDMARK_NAMES
-from ..surface.mesh_file import TriangleMesh, write_ply
+from ..mesh.boundary import boundary_loops
+from ..mesh.files import write_ply
+from ..mesh.mesh import TriangleMesh, vertex_normals
 from .basis import load_torso_basis
 from .rendering import SceneRenderer, distort_picture, polydata
 from .texture import cloth_texture, floor_texture, marker_card, skin_texture, wall_texture
@@ -97,9 +100,7 @@ def phone_path(settings: PhantomVideoSettings, target_ras: np.ndarray, rng: np.r
     return cameras
 
 
-def write_phantom_video(
-    folder: Path, settings: PhantomVideoSettings, progress: Callable[[float], None] = lambda fraction: None
-) -> Path:
+def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: Progress | None = None) -> Path:
     """Film one phantom.
 
     Writes `video.mp4`, `torso.ply` (LPS mm, with scalar `skin`), `landmarks.mrk.json`, `picks.csv` (simulated picks in
@@ -108,7 +109,7 @@ def write_phantom_video(
     Args:
         folder: created if missing.
         settings: see PhantomVideoSettings.
-        progress: called with the fraction done.
+        progress: reported a frame.
 
     Returns:
         the path of the mp4.
@@ -120,6 +121,7 @@ def write_phantom_video(
         import av
     except ImportError as error:
         raise DependencyError("Writing a phantom video needs PyAV: pip install 'BreastReconstructionLib[train]'.") from error
+    progress = progress or Progress()
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([23, settings.seed])
     torso, _ = sample_torso(settings.seed)
@@ -150,7 +152,7 @@ def write_phantom_video(
                 picture = distort_picture(picture, pinhole, camera)
             picture = _expose(picture, _shake(cameras, i, target, rng), rng)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-            progress((i + 1) / len(cameras))
+            progress((i + 1) / len(cameras), "filming")
         container.mux(stream.encode())
     renderer.close()
     _write_truth(folder, torso, cameras, settings, rng)
@@ -213,7 +215,7 @@ def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSe
     # What the body lacks: a skirt to the floor, and lids on neck and arms, all of cloth.
     cloth = cloth_texture(rng)
     low, high = body.min(axis=0), body.max(axis=0)
-    for loop in _open_loops(faces):
+    for loop in boundary_loops(faces):
         ring = body[loop]
         middle = ring.mean(axis=0)
         end = ring.copy()
@@ -268,21 +270,6 @@ def _add_sleeve(renderer: SceneRenderer, ring: np.ndarray, end: np.ndarray, pict
     renderer.add_mesh(polydata(points, faces, uv, vertex_normals(points, faces)), picture)
 
 
-def _open_loops(faces: np.ndarray) -> list[np.ndarray]:
-    half_edges = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
-    _, first, counts = np.unique(np.sort(half_edges, axis=1), axis=0, return_index=True, return_counts=True)
-    following = dict(half_edges[first[counts == 1]].tolist())
-    loops = []
-    while following:
-        start, vertex = following.popitem()
-        loop = [start]
-        while vertex != start:
-            loop.append(vertex)
-            vertex = following.pop(vertex)
-        loops.append(np.array(loop))
-    return loops
-
-
 def _breathe(mapper, torso: Torso, settings: PhantomVideoSettings, frame: int, normals: np.ndarray, split: np.ndarray):
     """Move the chest forward and back, 15 breaths a minute; the truth is the mean position."""
     from vtkmodules.util.numpy_support import numpy_to_vtk
@@ -331,7 +318,7 @@ def _write_truth(
 ) -> None:
     skin = np.zeros(len(torso.vertices_ras), np.float32)
     skin[: torso.skin_vertex_count] = 1.0
-    write_ply(folder / "torso.ply", TriangleMesh(torso.vertices_ras, torso.faces, scalars={"skin": skin}))
+    write_ply(folder / "torso.ply", TriangleMesh(torso.vertices_ras, torso.faces, Frame.PATIENT, scalars={"skin": skin}))
     write_landmarks_mrk_json(folder / "landmarks.mrk.json", dict(zip(LANDMARK_NAMES, torso.landmarks_ras, strict=True)))
 
     basis = load_torso_basis()

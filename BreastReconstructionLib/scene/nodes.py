@@ -9,10 +9,11 @@ import slicer
 import vtk
 from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
-from ..geometry import Camera
+from ..geometry.cameras import Camera
+from ..geometry.transforms import Frame
 from ..landmarks.names import LANDMARK_NAMES
-from ..measurement.polydata import cells, triangles, with_points
-from ..surface.mesh_file import TriangleMesh
+from ..mesh.mesh import TriangleMesh
+from ..mesh.polydata import cells, triangles, with_points
 from .patient import make_node
 
 SURFACE, CLOUD, CAMERAS = "surface", "cloud", "cameras"
@@ -32,17 +33,17 @@ def show_surface(case: Path, mesh: TriangleMesh, colouring: str, role: str = SUR
         role: 'surface', or another for a second mesh of the case.
     """
     node = make_node(case, role, "vtkMRMLModelNode", role)
-    node.SetAndObservePolyData(polydata_of(mesh))
+    node.SetAndObservePolyData(polydata_of(mesh.require(Frame.PATIENT)))
     colour_surface(node, colouring)
     return node
 
 
 def polydata_of(mesh: TriangleMesh) -> vtk.vtkPolyData:
     """Return a mesh as vtkPolyData with Normals, one array a scalar, and RGB."""
-    polydata = triangles(mesh.vertices_ras, mesh.faces)
+    polydata = triangles(mesh.vertices, mesh.faces)
     data = polydata.GetPointData()
-    if mesh.normals_ras is not None:
-        normals = _array("Normals", mesh.normals_ras.astype(np.float32))
+    if mesh.normals is not None:
+        normals = _array("Normals", mesh.normals.astype(np.float32))
         data.SetNormals(normals)
     for name, values in mesh.scalars.items():
         data.AddArray(_array(name, values.astype(np.float32)))
@@ -59,7 +60,9 @@ def mesh_of(node) -> TriangleMesh:
     normals, colors = arrays.pop("Normals", None), arrays.pop("RGB", None)
     faces = vtk_to_numpy(polydata.GetPolys().GetConnectivityArray()).reshape(-1, 3)
     scalars = {name: values.astype(float) for name, values in arrays.items() if values.ndim == 1}
-    return TriangleMesh(vtk_to_numpy(polydata.GetPoints().GetData()).astype(float), faces, normals, colors, scalars)
+    return TriangleMesh(
+        vtk_to_numpy(polydata.GetPoints().GetData()).astype(float), faces, Frame.PATIENT, normals, colors, scalars
+    )
 
 
 def colour_surface(node, colouring: str) -> None:

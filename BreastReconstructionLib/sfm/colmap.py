@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CameraError
-from ..geometry import Camera
-from ..progress import Progress, run_cancellable
+from ..core.errors import CameraError
+from ..core.progress import Progress, run_cancellable
+from ..geometry.cameras import Camera
 from .library import load_pycolmap
 from .reconstruction import FEWEST_CAMERAS, CameraReconstruction, check_registered, lost_warning, usual_reprojection_px
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import cKDTree
 
-from ..errors import CameraError
-from ..geometry import Camera, sample_picture, shrunk_picture
-from ..progress import Progress
+from ..core.errors import CameraError
+from ..core.progress import Progress
+from ..geometry.cameras import Camera
+from ..geometry.pictures import sample_picture, shrunk_picture
 from .reconstruction import subject_sphere
 
 # Flow is computed to the nearest frames, and followed through them to farther ones: depth noise falls with the angle.
@@ -32,6 +33,7 @@ FEWEST_POINTS_A_VOXEL = 3
 # Pixels kept of each reference frame, at most one a block (7 mm).
 REFERENCES_A_FRAME, BLOCK_PX = 2000, 12
 SUBJECT_SHARE = 0.6
+CLOUD_FILE, REFERENCES_FILE = "dense.npz", "references.npz"
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,14 @@ class DenseCloud:
         normals = self.normals_world.astype(float)
         return np.sqrt(np.einsum("ni,nij,nj->n", normals, self.covariance_world.astype(float), normals))
 
-    def save(self, path: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write one npz."""
-        np.savez(path, **self.__dict__)
+        np.savez(folder / CLOUD_FILE, **self.__dict__)
 
     @classmethod
-    def load(cls, path: Path) -> DenseCloud:
+    def load(cls, folder: Path) -> DenseCloud:
         """Read what `save` wrote."""
-        with np.load(path) as file:
+        with np.load(folder / CLOUD_FILE) as file:
             return cls(**{key: file[key] for key in file.files})
 
 
@@ -85,14 +87,14 @@ class References:
     normalized: np.ndarray
     points_world: np.ndarray
 
-    def save(self, path: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write one npz."""
-        np.savez(path, **(self.__dict__ | {"names": np.array(self.names)}))
+        np.savez(folder / REFERENCES_FILE, **(self.__dict__ | {"names": np.array(self.names)}))
 
     @classmethod
-    def load(cls, path: Path) -> References:
+    def load(cls, folder: Path) -> References:
         """Read what `save` wrote."""
-        with np.load(path) as file:
+        with np.load(folder / REFERENCES_FILE) as file:
             values = {key: file[key] for key in file.files}
         return cls(**(values | {"names": tuple(str(name) for name in values["names"])}))
 
@@ -115,14 +117,14 @@ class _Points:
         pixels: (K, 2) in the reference frame.
         information: (K, 3, 3) inverse covariance for an error of 1 in the plane z = 1 of a camera.
         squared_error: sum of squared reprojection errors on that plane.
-        freedoms: measured coordinates less the fitted ones.
+        degrees_of_freedom: measured coordinates less the fitted ones.
     """
 
     positions: np.ndarray
     pixels: np.ndarray
     information: np.ndarray
     squared_error: float
-    freedoms: int
+    degrees_of_freedom: int
 
     def only(self, kept: np.ndarray) -> _Points:
         """Those of a (K,) mask."""
@@ -138,7 +140,7 @@ class _Voxels:
         self._cells = int(np.ceil(2 * radius / voxel)) + 1
         self._keys = np.empty(0, np.int64)
         self._sums = np.empty((0, 16))  # information (9), information times position (3), count, colour (3)
-        self.squared_error, self.freedoms, self.points = 0.0, 0, 0
+        self.squared_error, self.degrees_of_freedom, self.points = 0.0, 0, 0
 
     def add(self, points: _Points, colors: np.ndarray) -> None:
         """Add the points of one reference frame; what errs alike within a frame counts as one measurement."""
@@ -152,7 +154,7 @@ class _Voxels:
         self._keys, where = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
         self._sums = _sum_rows(where, len(self._keys), np.concatenate([self._sums, frame]))
         self.squared_error += points.squared_error
-        self.freedoms += points.freedoms
+        self.degrees_of_freedom += points.degrees_of_freedom
         self.points += len(local)
 
     def cloud(self, cameras: list[Camera]) -> DenseCloud:
@@ -165,7 +167,7 @@ class _Voxels:
         information, counts = sums[:, :9].reshape(-1, 3, 3), sums[:, 12]
         inverse = np.linalg.inv(information)
         centers = np.einsum("nij,nj->ni", inverse, sums[:, 9:12]) + self._low
-        covariance = inverse * (self.squared_error / max(self.freedoms, 1))
+        covariance = inverse * (self.squared_error / max(self.degrees_of_freedom, 1))
         return DenseCloud(
             points_world=centers.astype(np.float32),
             normals_world=_normals(centers, cameras).astype(np.float32),
@@ -361,8 +363,8 @@ def _triangulate_tracks(camera: Camera, grid: np.ndarray, tracks: list[_Track]) 
         cosine = (ray * from_reference).sum(axis=1) / np.linalg.norm(ray, axis=1)
         widest = np.where(track.trusted, np.minimum(widest, cosine), widest)
     good &= widest < np.cos(np.radians(SMALLEST_ANGLE_DEGREES))
-    freedoms = int((2 * views[candidates[good]] - 3).sum())
-    return _Points(points[good], grid[candidates[good]], information[good], float(squared[good].sum()), freedoms)
+    degrees_of_freedom = int((2 * views[candidates[good]] - 3).sum())
+    return _Points(points[good], grid[candidates[good]], information[good], float(squared[good].sum()), degrees_of_freedom)
 
 
 def _normals(points: np.ndarray, cameras: list[Camera], neighbours: int = 24) -> np.ndarray:

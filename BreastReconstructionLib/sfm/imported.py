@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CameraError
-from ..geometry import Camera, shrunk_picture
+from ..core.errors import CameraError
+from ..geometry.cameras import Camera
+from ..geometry.pictures import shrunk_picture
 from .colmap import from_pycolmap
 from .library import load_pycolmap
 from .reconstruction import CameraReconstruction, check_registered, lost_warning

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from ..errors import DependencyError
+from ..core.errors import DependencyError
 
 
 def load_pycolmap():

@@ -9,10 +9,13 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import CameraError
-from ..geometry import Camera, Similarity
-from ..progress import Progress
+from ..core.errors import CameraError
+from ..core.files import write_json
+from ..core.progress import Progress
+from ..geometry.cameras import Camera
+from ..geometry.transforms import Similarity
 
+CAMERAS_FILE, POINTS_FILE = "cameras.json", "sparse_points.npz"
 FEWEST_CAMERAS = 8
 # Mean reprojection error of a sound run in pixels, as a share of the picture's longer side, and the least for small pictures:
 # 0.37 to 0.52 px of 1920 and 0.34 to 0.40 of 960 were seen; pixels that are not square gave 1.2 of 1920.
@@ -45,7 +48,7 @@ class CameraReconstruction:
     source: str
     warnings: tuple[str, ...] = ()
 
-    def save(self, path: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write one JSON of the cameras and one npz of the points beside it."""
         cameras = [
             {
@@ -67,23 +70,23 @@ class CameraReconstruction:
             "source": self.source,
             "warnings": self.warnings,
         }
-        path.write_text(json.dumps(document, indent=1))
+        write_json(folder / CAMERAS_FILE, document)
         np.savez_compressed(
-            path.with_name("sparse_points.npz"),
+            folder / POINTS_FILE,
             points_world=self.points_world,
             colors=self.colors,
             track_lengths=self.track_lengths,
         )
 
     @classmethod
-    def load(cls, path: Path) -> CameraReconstruction:
+    def load(cls, folder: Path) -> CameraReconstruction:
         """Read what `save` wrote."""
-        document = json.loads(path.read_text())
+        document = json.loads((folder / CAMERAS_FILE).read_text())
         cameras = {}
         for values in document["cameras"]:
             arrays = {key: np.array(values[key]) for key in ("intrinsics", "distortion", "rotation", "translation")}
             cameras[values["name"]] = Camera(values["name"], values["width"], values["height"], **arrays)
-        with np.load(path.with_name("sparse_points.npz")) as points:
+        with np.load(folder / POINTS_FILE) as points:
             return cls(
                 cameras=cameras,
                 lost=tuple(document["lost"]),

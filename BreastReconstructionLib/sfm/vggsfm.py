@@ -13,8 +13,8 @@ import subprocess
 import threading
 from pathlib import Path
 
-from ..errors import CameraError
-from ..progress import Progress
+from ..core.errors import CameraError
+from ..core.progress import Progress
 from .imported import read_vggsfm_predictions
 from .reconstruction import CameraReconstruction
 

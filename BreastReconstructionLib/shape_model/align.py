@@ -7,14 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import LandmarkError
-from ..geometry import Similarity, fit_similarity
-from .evaluation import ROUGH_WEIGHT, Shape, signed_distances
-from .model_file import ShapeModel
+from ..core.errors import LandmarkError
+from ..fields.evaluation import ROUGH_WEIGHT, Shape, signed_distances
+from ..geometry.transforms import Similarity, fit_similarity
+from .model import ShapeModel
 
 # Model units; 58 mm at the official model's 291.8 mm a unit.
 PRUNE_DISTANCE = 0.2
 LARGEST_LANDMARK_RESIDUAL = 0.25
+ALIGNED_FILE = "aligned.npz"
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,10 @@ class AlignedCloud:
     world_to_model: Similarity
     pruned: int
 
-    def save(self, path: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write one npz."""
         np.savez(
-            path,
+            folder / ALIGNED_FILE,
             points_model=self.points_model.astype(np.float32),
             noise_model=self.noise_model.astype(np.float32),
             landmarks_model=self.landmarks_model,
@@ -47,9 +48,9 @@ class AlignedCloud:
         )
 
     @classmethod
-    def load(cls, path: Path) -> AlignedCloud:
+    def load(cls, folder: Path) -> AlignedCloud:
         """Read what `save` wrote."""
-        with np.load(path) as file:
+        with np.load(folder / ALIGNED_FILE) as file:
             similarity = Similarity.from_dict({key: file[f"similarity_{key}"] for key in ("scale", "rotation", "translation")})
             return cls(
                 file["points_model"].astype(float),

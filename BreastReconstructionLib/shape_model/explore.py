@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..geometry import model_to_patient
-from ..surface.extraction import ZeroLevel, cells_for, extract_zero_level, follow_zero_level
-from ..surface.mesh_file import TriangleMesh
-from .evaluation import Shape, distances_and_gradients, signed_distances
-from .model_file import ShapeModel
+from ..fields.evaluation import Shape
+from ..geometry.transforms import Frame
+from ..mesh.extraction import ZeroLevel, follow_zero_level
+from ..mesh.mesh import TriangleMesh
+from .model import ShapeModel
+from .sampling import MeshWithLandmarks, level_of_shape
 
 # A following step is good to first order; beyond this change of the whitened code the surface is extracted anew.
 LARGEST_STEP = 0.5
@@ -32,9 +33,8 @@ class Explorer:
     _extracted_at: np.ndarray | None = None
     _last: ZeroLevel | None = None
 
-    def mesh(self, coefficients: np.ndarray) -> tuple[TriangleMesh, np.ndarray]:
-        """Return the mesh in patient space (mm, RAS) and the (6, 3) landmarks, for (K,) coefficients."""
-        mm_per_unit = self.model.mm_per_unit
+    def shape(self, coefficients: np.ndarray) -> MeshWithLandmarks:
+        """Return the shape in patient space (mm, RAS) for (K,) coefficients."""
         code = self.model.latent_mean + self.model.latent_basis[:, : len(coefficients)] @ torch.from_numpy(
             np.asarray(coefficients, np.float32)
         )
@@ -45,11 +45,8 @@ class Explorer:
             and np.linalg.norm(coefficients - self._extracted_at) <= LARGEST_STEP
         )
         if not near:
-            cells = cells_for(self.detail_mm / mm_per_unit)
-            self._last = extract_zero_level(lambda points: signed_distances(shape, points), cells)
+            self._last = level_of_shape(shape, self.detail_mm / self.model.mm_per_unit)
             self._extracted_at = np.array(coefficients, float)
-        self._last, normals = follow_zero_level(self._last, lambda points: distances_and_gradients(shape, points))
-        to_patient = model_to_patient(mm_per_unit)
-        vertices = to_patient.apply(self._last.vertices_model)
-        mesh = TriangleMesh(vertices, self._last.faces, to_patient.apply_directions(normals))
-        return mesh, to_patient.apply(np.asarray(shape.anchors_model))
+        self._last, normals = follow_zero_level(self._last, shape.field())
+        mesh = TriangleMesh(self._last.vertices, self._last.faces, Frame.MODEL, normals)
+        return MeshWithLandmarks(mesh, shape.anchors_model).in_patient(self.model)

@@ -2,7 +2,7 @@
 
 The code's coordinates u are whitened by the training population, so |u|^2 is the negative log prior (up to a factor);
 points count by a Geman-McClure kernel whose scale shrinks from stage to stage (graduated non-convexity). While the kernel is
-wide, points are believed to be as noisy, so the prior leads and outliers find no shape of their own; at last the noise is
+wide, points are taken to be as noisy, so the prior leads and outliers find no shape of their own; at last the noise is
 what the residuals say, so exact points are followed closely and noisy ones are not.
 """
 
@@ -16,17 +16,19 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from ..errors import FitError
-from ..geometry import Similarity
-from ..progress import Progress
-from .evaluation import Shape, anchor_jacobian, derivatives, signed_distances
-from .model_file import ShapeModel
+from ..core.errors import FitError
+from ..core.progress import Progress
+from ..fields.evaluation import Shape, anchor_jacobian, derivatives, signed_distances
+from ..geometry.transforms import Similarity
+from ..optimise.gauss_newton import damped_gauss_newton
+from .model import ShapeModel
 
 # Points that the residuals of the summary are taken from.
 SUMMARY_POINTS = 20_000
+FIT_FILE = "fit.npz"
 # Kernel scale by standard deviation of the noise: with it, no fit of 20 torsos was led astray by 20 % outliers.
 KERNEL_PER_NOISE = 2.2
-# By how much residuals may correct the noise that is believed before. Exact points believed at 0.3 are followed to 0.24 instead
+# By how much residuals may correct the noise that is assumed before. Exact points assumed at 0.3 are followed to 0.24 instead
 # of 0.28 mm, but for that the code goes where its landmarks are worse (2.8 instead of 2.3 mm).
 NOISE_FACTORS = (0.6, 2.0)
 FIRST_ORDER_STEPS, FIRST_ORDER_POINTS = 600, 1000
@@ -35,7 +37,7 @@ IDENTITY = Similarity(1.0, np.eye(3), np.zeros(3))
 
 @dataclass(frozen=True)
 class FitSettings:
-    """What the fit believes about its data; lengths in model units (0.01 is about 3 mm).
+    """What the fit assumes about its data; lengths in model units (0.01 is about 3 mm).
 
     Attributes:
         stages: (points, kernel scale) of each stage, coarse to fine; None for the scale that the residuals ask for.
@@ -92,15 +94,15 @@ class ShapeFit:
     prior_distance: float
     covariance: np.ndarray
 
-    def save(self, path: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write one npz."""
         numbers = {key: value for key, value in self.__dict__.items() if key != "refinement"}
-        np.savez(path, **numbers, **{f"similarity_{k}": v for k, v in self.refinement.as_dict().items()})
+        np.savez(folder / FIT_FILE, **numbers, **{f"similarity_{k}": v for k, v in self.refinement.as_dict().items()})
 
     @classmethod
-    def load(cls, path: Path) -> ShapeFit:
+    def load(cls, folder: Path) -> ShapeFit:
         """Read what `save` wrote."""
-        with np.load(path) as file:
+        with np.load(folder / FIT_FILE) as file:
             values = {key: file[key] for key in file.files if not key.startswith("similarity_")}
             scalars = {key: value if value.ndim else value.item() for key, value in values.items()}
             similarity = {key: file[f"similarity_{key}"] for key in ("scale", "rotation", "translation")}
@@ -128,7 +130,7 @@ class State:
 
 @dataclass(frozen=True)
 class _Data:
-    """What is fitted to: (N, 3) points, their (N,) standard deviations, (6, 3) landmarks, and what is believed of them."""
+    """What is fitted to: (N, 3) points, their (N,) standard deviations, (6, 3) landmarks, and what is assumed of them."""
 
     points: np.ndarray
     noise: np.ndarray
@@ -141,7 +143,7 @@ class _Data:
         return replace(self, points=self.points[chosen], noise=self.noise[chosen])
 
     def for_stage(self, kernel: float | None, state: State) -> tuple[_Data, float]:
-        """Return the data with the noise that a stage believes, and the stage's kernel."""
+        """Return the data with the noise that a stage assumes, and the stage's kernel."""
 
         def residual() -> np.ndarray:
             shape = Shape.of(self.model, self.model.code(state.u))
@@ -154,7 +156,7 @@ class _Data:
 def stage_noise(
     noise: np.ndarray, kernel: float | None, settings: FitSettings, residual: Callable[[], np.ndarray]
 ) -> tuple[np.ndarray, float]:
-    """Return the (N,) standard deviations that a stage believes, and its kernel's scale.
+    """Return the (N,) standard deviations that a stage assumes, and its kernel's scale.
 
     With a kernel given, points are no better than its scale lets pass. With None, the noise is multiplied by the one factor,
     within NOISE_FACTORS, that the median of the (N,) residuals asks for: 1.4826 times the median of absolute values is the
@@ -197,30 +199,20 @@ def fit_shape(
     settings, progress = settings or FitSettings(), progress or Progress()
     data = _data(points_model, landmarks_model, model, settings, noise_model)
     order = np.random.default_rng(settings.seed).permutation(len(points_model))
-    state = State(torch.zeros(model.latent_basis.shape[1]), IDENTITY)
-    iterations, converged = 0, False
+    state, iterations, stages = State(torch.zeros(model.latent_basis.shape[1]), IDENTITY), 0, len(settings.stages)
     for stage, (count, kernel) in enumerate(settings.stages):
         part, kernel = data.first(count, order).for_stage(kernel, state)
-        damping = 1e-3
-        linear = _linearise(state, part, kernel)
-        converged = False
-        for step in range(settings.largest_iterations):
-            progress((stage + step / settings.largest_iterations) / len(settings.stages), f"fit, step {iterations + 1}")
-            iterations += 1
-            for _ in range(8):
-                candidate, moved = _step(state, linear, damping)
-                trial = _linearise(candidate, part, kernel)
-                if trial.cost <= linear.cost:
-                    break
-                damping *= 10
-            else:
-                converged = True  # no step downhill is left: the optimum, to the precision of float32
-                break
-            state, linear, damping = candidate, trial, max(damping / 10, 1e-6)
-            if moved < settings.smallest_step:
-                converged = True
-                break
-    return _summary(state, linear, data.first(SUMMARY_POINTS, order), kernel, iterations, converged)
+
+        def report(iteration: int, stage: int = stage, before: int = iterations) -> None:
+            share = iteration / settings.largest_iterations
+            progress((stage + share) / stages, f"fit, step {before + iteration + 1}")
+
+        def linearise(at: State, part: _Data = part, kernel: float = kernel) -> _Linear:
+            return _linearise(at, part, kernel)
+
+        descent = damped_gauss_newton(state, linearise, _step, settings.largest_iterations, settings.smallest_step, report)
+        state, iterations = descent.state, iterations + descent.iterations
+    return _summary(state, descent.linear, data.first(SUMMARY_POINTS, order), kernel, iterations, descent.converged)
 
 
 @dataclass(frozen=True)
@@ -246,21 +238,21 @@ def _linearise(state: State, data: _Data, kernel: float) -> _Linear:
     # Geman-McClure: rho = r^2 c^2 / (c^2 + r^2) / 2, whose weight is (c^2 / (c^2 + r^2))^2.
     cost = 0.5 * float((scale * residual**2 * square).sum())
     weighted = rows * (scale * square**2)[:, None]
-    prior = beliefs(state, shape, data.landmarks, settings)
+    prior = priors(state, shape, data.landmarks, settings)
     return _Linear(cost + prior.cost, weighted.T @ residual + prior.gradient, weighted.T @ rows + prior.matrix, rows)
 
 
 @dataclass(frozen=True)
-class Beliefs:
-    """Normal equations of what is believed besides the points: cost, (R + 7,) gradient, (R + 7, R + 7) matrix."""
+class Priors:
+    """Normal equations of the priors: cost, (R + 7,) gradient, (R + 7, R + 7) matrix."""
 
     cost: float
     gradient: torch.Tensor
     matrix: torch.Tensor
 
 
-def beliefs(state: State, shape: Shape, landmarks: np.ndarray, settings: FitSettings) -> Beliefs:
-    """Landmarks at the anchors, a code as in the training population, a similarity near the landmarks' own.
+def priors(state: State, shape: Shape, landmarks: np.ndarray, settings: FitSettings) -> Priors:
+    """Priors of the fit: landmarks at the anchors, a code as in the training population, a similarity near the landmarks' own.
 
     Landmarks that are NaN are unknown and say nothing.
 
@@ -288,7 +280,7 @@ def beliefs(state: State, shape: Shape, landmarks: np.ndarray, settings: FitSett
     gradient[count:] += precision * parameters
     if not np.isfinite(cost):
         raise FitError("The fit left the range of numbers; check that the landmarks are on the patient.")
-    return Beliefs(cost, gradient, matrix)
+    return Priors(cost, gradient, matrix)
 
 
 def _parameters(similarity: Similarity) -> torch.Tensor:

@@ -16,15 +16,18 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from ..errors import DependencyError
-from ..geometry import Similarity, vertex_normals
+from ..core.errors import DependencyError
+from ..core.files import replacing
+from ..core.progress import Progress
+from ..core.resources import resource_path
+from ..geometry.transforms import Similarity
 from ..landmarks.names import NIPPLES
-from ..measurement.distance import closest_on_mesh
+from ..mesh.distance import closest_on_mesh
+from ..mesh.mesh import vertex_normals
 from ..phantom.basis import load_torso_basis
 from ..phantom.torso import Torso, sample_torso, skin_points
-from ..resources import resource_path
 from .fit import IDENTITY, FitSettings, fit_shape, stage_noise
-from .model_file import ShapeModel
+from .model import ShapeModel
 from .phantom_training import FIRST_EVALUATION_SEED, FIRST_TRAINING_SEED, population_torso
 from .sampling import mesh_of_code, random_codes
 
@@ -59,9 +62,8 @@ def by_model(model: ShapeModel) -> Method:
     def reconstruct(points_model: np.ndarray, landmarks_model: np.ndarray) -> Reconstructed:
         fit = fit_shape(points_model, landmarks_model, model)
         back = fit.refinement.inverse()
-        detail = MESH_MM / model.mm_per_unit * back.scale
-        shape = mesh_of_code(model, torch.from_numpy(fit.code), detail, back)
-        return Reconstructed(shape.mesh.vertices_ras, shape.mesh.faces, shape.landmarks_ras)
+        shape = mesh_of_code(model, torch.from_numpy(fit.code), MESH_MM / model.mm_per_unit)
+        return Reconstructed(back.apply(shape.mesh.vertices), shape.mesh.faces, back.apply(shape.landmarks))
 
     return reconstruct
 
@@ -97,7 +99,7 @@ class PrincipalComponents:
         return cls(mean.reshape(-1, 3), basis, torso.skin_faces, torso.landmarks)
 
     def __call__(self, points_model: np.ndarray, landmarks_model: np.ndarray) -> Reconstructed:
-        """Fit coefficients and similarity to points by closest vertices, with the kernel and the beliefs of `fit_shape`."""
+        """Fit coefficients and similarity to points by closest vertices, with the kernel and the priors of `fit_shape`."""
         settings = FitSettings()
         order = np.random.default_rng(settings.seed).permutation(len(points_model))
         b, similarity = np.zeros(self.basis.shape[1]), IDENTITY
@@ -266,9 +268,10 @@ def video_trials() -> list[Trial]:
 
 
 def evaluate_methods(
-    methods: dict[str, Method], subjects: int, population: str, report=lambda fraction, words: None
+    methods: dict[str, Method], subjects: int, population: str, progress: Progress | None = None
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return method -> protocol -> means over subjects, each with its 95 % interval as `<name>_interval`."""
+    progress = progress or Progress()
     torsos = [population_torso(FIRST_EVALUATION_SEED + i, population) for i in range(subjects)]
     trials = {p: video_trials()[:subjects] if p == "video" else sampled_trials(p, torsos) for p in PROTOCOLS}
     table: dict[str, dict[str, dict[str, float]]] = {}
@@ -280,7 +283,7 @@ def evaluate_methods(
             for trial in clouds:
                 rows.append(score_mesh(method(trial.points_model, trial.landmarks_model), trial.torso))
                 done += 1
-                report(done / total, f"{name}, {protocol}: {len(rows)} of {len(clouds)}")
+                progress(done / total, f"{name}, {protocol}: {len(rows)} of {len(clouds)}")
             table[name][protocol] = {"subjects": len(rows), **_means(rows)}
     return table
 
@@ -297,8 +300,8 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
 def specificity(model: ShapeModel, training_skins: np.ndarray, samples: int = 20, seed: int = 0) -> dict[str, float]:
     """Return the mean distance, mm, of random shapes of the model to their nearest training torso (of (S, V, 3) skins)."""
     detail = SPECIFICITY_MESH_MM / model.mm_per_unit
-    meshes = (mesh_of_code(model, code, detail, IDENTITY).mesh for code in random_codes(model, samples, seed))
-    return _to_nearest(((mesh.vertices_ras, mesh.faces, model.mm_per_unit) for mesh in meshes), training_skins)
+    meshes = (mesh_of_code(model, code, detail).mesh for code in random_codes(model, samples, seed))
+    return _to_nearest(((mesh.vertices, mesh.faces, model.mm_per_unit) for mesh in meshes), training_skins)
 
 
 def specificity_of_population(training_skins: np.ndarray, population: str, samples: int = 20) -> dict[str, float]:
@@ -339,7 +342,6 @@ def training_skins(subjects: int, population: str, work: Path) -> np.ndarray:
         torso = population_torso(seed, population)
         skins.append(torso.to_model.apply(torso.vertices_ras[: torso.skin_vertex_count]).astype(np.float32))
     result = np.stack(skins)
-    temporary = path.with_suffix(".partial.npy")
-    np.save(temporary, result)
-    temporary.replace(path)
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, result)
     return result

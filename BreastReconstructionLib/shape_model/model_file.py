@@ -2,78 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import os
 import pickle
 import zipfile
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from ..errors import ShapeModelError
-from ..resources import default_model_path
-from .anchors import OFFICIAL_MM_PER_UNIT
-from .network import NetworkSize, ShapeNetwork
+from ..core.errors import ShapeModelError
+from ..core.files import replacing, write_text
+from ..core.resources import default_model_path
+from ..fields.network import NetworkSize, ShapeNetwork
+from ..landmarks.mean_anchors import OFFICIAL_MM_PER_UNIT
+from .model import ShapeModel
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class ShapeModel:
-    """A network with the distribution of its latent codes.
-
-    Attributes:
-        network: float32, in evaluation mode; on the CPU unless moved by `on`.
-        latent_mean: (latent,) mean code.
-        latent_basis: (latent, R) principal directions, each times its standard deviation: code = mean + basis u, and u is
-            standard normal over the training population.
-        mm_per_unit: mean millimetres a model unit over the training population.
-        mm_per_unit_spread: its standard deviation, the uncertainty of an approximate scale.
-        card: what the JSON model card says.
-    """
-
-    network: ShapeNetwork
-    latent_mean: torch.Tensor
-    latent_basis: torch.Tensor
-    mm_per_unit: float
-    mm_per_unit_spread: float
-    card: dict
-
-    def on(self, device: str) -> ShapeModel:
-        """Return the model on another device ('cpu', 'cuda')."""
-        if device == self.latent_mean.device.type:
-            return self
-        network = copy.deepcopy(self.network).to(device)
-        mean, basis = self.latent_mean.to(device), self.latent_basis.to(device)
-        return replace(self, network=network, latent_mean=mean, latent_basis=basis)
-
-    @property
-    def expression_error(self) -> float:
-        """Standard deviation, in model units, of what the model cannot express, by its card; 0 if the card does not say.
-
-        The card gives the mean absolute distance on held-out subjects; a normal distribution's is 0.8 of its deviation.
-        """
-        return self.card.get("metrics", {}).get("mean_mm", 0.0) / 0.798 / self.mm_per_unit
-
-    def code(self, u: torch.Tensor) -> torch.Tensor:
-        """Return the (latent,) code of (R,) whitened coordinates."""
-        return self.latent_mean + self.latent_basis @ u
-
-    def whitened(self, code: torch.Tensor) -> torch.Tensor:
-        """Return the (R,) whitened coordinates of a (latent,) code; the basis is orthogonal."""
-        return (self.latent_basis.T @ (code - self.latent_mean)) / self.latent_basis.square().sum(dim=0)
-
-
-def latent_distribution(codes: np.ndarray, kept_variance: float = 0.9995) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean and the scaled principal directions of (S, latent) training codes."""
-    mean = codes.mean(axis=0)
-    _, singular, directions = np.linalg.svd(codes - mean, full_matrices=False)
-    variance = singular**2 / max(len(codes) - 1, 1)
-    count = int(np.searchsorted(np.cumsum(variance) / variance.sum(), kept_variance)) + 1
-    return mean, (directions[:count] * np.sqrt(variance[:count])[:, None]).T
 
 
 def save_model(folder: Path, model: ShapeModel) -> Path:
@@ -94,13 +37,9 @@ def save_model(folder: Path, model: ShapeModel) -> Path:
         "mm_per_unit": model.mm_per_unit,
         "mm_per_unit_spread": model.mm_per_unit_spread,
     }
-    for target, write in (
-        (path, lambda temporary: save_file(tensors, temporary)),
-        (path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(card, indent=1) + "\n")),
-    ):
-        temporary = target.with_name(target.name + ".partial")
-        write(temporary)
-        os.replace(temporary, target)
+    with replacing(path) as temporary:
+        save_file(tensors, temporary)
+    write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     return path
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..case import disk_errors
-from ..geometry import sample_surface
+from ..core.files import disk_errors
+from ..core.progress import Progress
+from ..fields.evaluation import Shape, distances_to_surface
+from ..mesh.mesh import sample_surface
+from ..mesh.signed_distance import sample_distances
 from ..phantom.deformation import breast_truth
-from ..phantom.signed_distance import sample_distances
 from ..phantom.torso import Torso, sample_clinic_torso, sample_torso, skin_points
-from .evaluation import Shape, distances_to_surface
 from .fit import fit_shape
-from .model_file import ShapeModel, load_model, save_model
+from .model import ShapeModel
+from .model_file import load_model, save_model
 from .training import TrainingConfig, TrainingSettings, run_training
 from .training_data import Subject, write_subjects
 
@@ -59,15 +61,16 @@ def phantom_subject(seed: int, points: int, population: str) -> Subject:
 
 
 def phantom_subjects(
-    first_seed: int, count: int, points: int, population: str, check: Callable[[int], None] = lambda done: None
+    first_seed: int, count: int, points: int, population: str, progress: Progress | None = None
 ) -> Iterator[Subject]:
-    """Sample torsos of consecutive seeds on two processes; `check`, called with how many are done, may raise to stop."""
+    """Sample torsos of consecutive seeds on two processes; `progress` is reported a torso."""
+    progress = progress or Progress()
     seeds = range(first_seed, first_seed + count)
     with ProcessPoolExecutor(2) as pool:
         try:
             parts = pool.map(phantom_subject, seeds, [points] * count, [population] * count, chunksize=4)
             for done, subject in enumerate(parts):
-                check(done)
+                progress(done / count, f"torso {done + 1} of {count}")
                 yield subject
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -80,8 +83,7 @@ def train_on_phantoms(
     settings: TrainingSettings,
     work: Path,
     output: Path,
-    report: Callable[[dict], None] = lambda record: None,
-    check: Callable[[str], None] = lambda words: None,
+    progress: Progress | None = None,
 ) -> Path:
     """Sample phantoms, train, measure on others, and write the model with its card; goes on from what `work` holds.
 
@@ -91,12 +93,12 @@ def train_on_phantoms(
         settings: see TrainingSettings.
         work: folder for samples and checkpoint.
         output: folder for the model.
-        report: see `training.train`.
-        check: called while torsos are sampled; may raise to stop.
+        progress: reported a torso, and every 100 steps.
 
     Returns:
         the path of the model file.
     """
+    progress = progress or Progress()
     with disk_errors(work):
         work.mkdir(parents=True, exist_ok=True)
     kinds = {
@@ -107,10 +109,10 @@ def train_on_phantoms(
     for kind, (seed, count) in kinds.items():
         files[kind] = work / f"{kind}-{population}-{count}.h5"
         if not files[kind].exists():
-            words = f"torso {{}} of {count} for {kind}"
-            sampled = phantom_subjects(seed, count, POINTS, population, lambda done, words=words: check(words.format(done + 1)))
-            write_subjects(files[kind], sampled)
-    path = run_training(TrainingConfig((files["training"],), work, output, files["validation"], settings), report)
+            write_subjects(files[kind], phantom_subjects(seed, count, POINTS, population, progress.part(0.0, 0.1)))
+    path = run_training(
+        TrainingConfig((files["training"],), work, output, files["validation"], settings), progress.part(0.1, 1.0)
+    )
     model = load_model(path)
     card = model.card | {
         "use": "knows phantoms only; not for diagnosis",

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..errors import FitError
-from ..geometry import Similarity, model_to_patient
+from ..core.errors import FitError
+from ..fields.evaluation import Shape
+from ..geometry.transforms import Frame, Similarity, model_to_patient
 from ..landmarks.names import LANDMARK_NAMES
-from ..surface.extraction import cells_for, extract_zero_level, project_to_zero_level
-from ..surface.mesh_file import TriangleMesh
-from .evaluation import Shape, distances_and_gradients, signed_distances
+from ..mesh.extraction import ZeroLevel, cells_for, extract_zero_level, project_to_zero_level
+from ..mesh.mesh import TriangleMesh
 from .fit import FitSettings, ShapeFit, fit_shape
-from .model_file import ShapeModel
+from .model import ShapeModel
 
 # Points nearer to the midline than this stay on either side: the breastbone belongs to both (9 mm).
 MIDLINE = 0.03
@@ -22,34 +22,50 @@ MIDLINE = 0.03
 
 @dataclass(frozen=True)
 class MeshWithLandmarks:
-    """A shape in patient space.
+    """A shape.
 
     Attributes:
-        mesh: mm, RAS.
-        landmarks_ras: (6, 3) mm, the model's anchors.
+        mesh: in its frame.
+        landmarks: (6, 3) the model's anchors, in the same frame.
     """
 
     mesh: TriangleMesh
-    landmarks_ras: np.ndarray
+    landmarks: np.ndarray
+
+    def moved(self, transform: Similarity, frame: Frame) -> MeshWithLandmarks:
+        """Return the shape in another frame, given the map from its own."""
+        return MeshWithLandmarks(self.mesh.moved(transform, frame), transform.apply(self.landmarks))
+
+    def in_patient(self, model: ShapeModel) -> MeshWithLandmarks:
+        """Return the shape in patient space (mm, RAS) at the model's mean scale."""
+        return self.moved(model_to_patient(model.mm_per_unit), Frame.PATIENT)
 
 
-def mesh_of_code(
-    model: ShapeModel, code: torch.Tensor, detail_mm: float, to_patient: Similarity | None = None
-) -> MeshWithLandmarks:
-    """Return the surface of a (latent,) code.
+def mesh_of_code(model: ShapeModel, code: torch.Tensor, cell: float) -> MeshWithLandmarks:
+    """Return the surface of a (latent,) code in the model frame.
 
     Args:
         model: the shape model.
         code: (latent,).
-        detail_mm: size of the triangles.
-        to_patient: from model space to patient space; None for the model's mean scale.
+        cell: size of the triangles, model units.
+
+    Raises:
+        FitError: the code has no surface.
     """
-    to_patient = to_patient or model_to_patient(model.mm_per_unit)
     shape = Shape.of(model, code)
-    level = extract_zero_level(lambda points: signed_distances(shape, points), cells_for(detail_mm / to_patient.scale))
-    vertices, normals = project_to_zero_level(level, lambda points: distances_and_gradients(shape, points))
-    mesh = TriangleMesh(to_patient.apply(vertices), level.faces, to_patient.apply_directions(normals))
-    return MeshWithLandmarks(mesh, to_patient.apply(shape.anchors_model))
+    level = level_of_shape(shape, cell)
+    vertices, normals = project_to_zero_level(level, shape.field())
+    return MeshWithLandmarks(TriangleMesh(vertices, level.faces, Frame.MODEL, normals), shape.anchors_model)
+
+
+def level_of_shape(shape: Shape, cell: float) -> ZeroLevel:
+    """Return the zero level of a shape in cells of at most a size in model units.
+
+    Raises:
+        FitError: it has none.
+    """
+    field = shape.field()
+    return extract_zero_level(field, cells_for(cell, field.side))
 
 
 def random_codes(model: ShapeModel, count: int, seed: int) -> torch.Tensor:

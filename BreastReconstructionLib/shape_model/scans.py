@@ -6,7 +6,6 @@ similarity of the landmarks to the official mean anchors takes both into model s
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -16,15 +15,18 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from ..errors import LandmarkError, ShapeModelError
-from ..geometry import boundary_loops, fit_similarity, sample_surface
+from ..core.errors import LandmarkError, ShapeModelError
+from ..core.progress import Progress
+from ..geometry.transforms import fit_similarity
 from ..landmarks.files import read_landmarks
+from ..landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL, OFFICIAL_MM_PER_UNIT
 from ..landmarks.names import LANDMARK_NAMES
-from ..measurement.distance import closest_on_mesh
-from ..measurement.polydata import with_points
-from ..phantom.signed_distance import sample_distances
+from ..mesh.boundary import boundary_loops
+from ..mesh.distance import closest_on_mesh
+from ..mesh.mesh import sample_surface
+from ..mesh.polydata import with_points
+from ..mesh.signed_distance import sample_distances
 from ..phantom.torso import BACK_Z_MODEL
-from .anchors import OFFICIAL_MEAN_ANCHORS_MODEL, OFFICIAL_MM_PER_UNIT
 from .training_data import Subject, write_subjects
 
 MESH_ENDINGS = (".ply", ".obj", ".stl", ".vtp")
@@ -64,7 +66,7 @@ class Scan:
         return replace(self, notes=(*self.notes, words), **changes)
 
 
-def prepare_scans(folder: Path, output: Path, report: Callable[[float, str], None] = lambda fraction, words: None) -> list[str]:
+def prepare_scans(folder: Path, output: Path, progress: Progress | None = None) -> list[str]:
     """Write every mesh of a folder, with the landmark file of the same stem, as training data; returns the notes.
 
     Raises:
@@ -83,11 +85,11 @@ def prepare_scans(folder: Path, output: Path, report: Callable[[float, str], Non
     stems = [path.stem for path in meshes]
     if repeated := sorted({stem for stem in stems if stems.count(stem) > 1}):
         raise ShapeModelError(f"There are two meshes named {repeated[0]} in {folder.name}; keep one.")
-    notes = []
+    notes, progress = [], progress or Progress()
 
     def subjects():
         for i, path in enumerate(meshes):
-            report(i / len(meshes), f"scan {i + 1} of {len(meshes)}")
+            progress(i / len(meshes), f"scan {i + 1} of {len(meshes)}")
             subject, said = prepare_scan(path, _landmark_file(path, landmark_files))
             notes.extend(f"{path.name}: {words}" for words in said)
             yield subject

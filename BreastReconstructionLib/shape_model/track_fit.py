@@ -9,19 +9,21 @@ where it was seen there. Code, similarity and the motion of every frame are foun
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..geometry import Camera
-from ..progress import Progress
-from .evaluation import ROUGH_WEIGHT, Shape, derivatives, signed_distances
-from .fit import FitSettings, ShapeFit, State, beliefs, by_similarity
-from .model_file import ShapeModel
+from ..core.progress import Progress
+from ..fields.evaluation import ROUGH_WEIGHT, Shape, derivatives, signed_distances
+from ..geometry.cameras import Camera
+from ..optimise.gauss_newton import damped_gauss_newton
+from .fit import FitSettings, ShapeFit, State, by_similarity, priors
+from .model import ShapeModel
 
 # A frame's motion: translation (3), and the expansion of the chest to the front, in model units at 0.25 units (7 cm)
-# before the origin. Standard deviations; 0.01 is 3 mm. More freedom (expansion as a polynomial of height) is taken from the
-# shape: the sample's error rose from 0.50 to 0.60 mm.
+# before the origin. Standard deviations; 0.01 is 3 mm. More degrees of freedom (expansion as a polynomial of height) are
+# taken from the shape: the sample's error rose from 0.50 to 0.60 mm.
 MOTION_NOISE = (0.01, 0.01, 0.01, 0.01)
 MOTIONS = len(MOTION_NOISE)
 EXPANSION_DEPTH = 0.25
@@ -30,11 +32,12 @@ LARGEST_DISTANCE = 0.03
 FEWEST_TRACKS = 500
 # Side of the patches over which tracks are spread, 6 mm.
 PATCH = 0.02
+MOTION_FILE = "motion.npz"
 
 
 @dataclass(frozen=True)
 class TrackSettings:
-    """What is believed of tracks.
+    """What is assumed of tracks.
 
     Attributes:
         tracks: how many are used.
@@ -117,6 +120,17 @@ class TrackFit:
     motion: np.ndarray
     tracks: int
 
+    def save(self, folder: Path) -> None:
+        """Write the fit and the motion."""
+        self.fit.save(folder)
+        np.savez(folder / MOTION_FILE, motion=self.motion, tracks=self.tracks)
+
+    @classmethod
+    def load(cls, folder: Path) -> TrackFit:
+        """Read what `save` wrote."""
+        with np.load(folder / MOTION_FILE) as file:
+            return cls(ShapeFit.load(folder), file["motion"], int(file["tracks"]))
+
 
 @dataclass(frozen=True)
 class _Joint:
@@ -134,7 +148,7 @@ class _Normal:
     cost: float
     gradient: np.ndarray
     matrix: np.ndarray
-    meeting: _Meeting
+    intersection: _Intersection
 
 
 def refine_by_tracks(
@@ -156,7 +170,7 @@ def refine_by_tracks(
         tracks: in the aligned model frame, chosen by `usable_tracks`.
         landmarks_model: (6, 3) in the same frame.
         model: the shape model.
-        fit_settings: what is believed besides the tracks.
+        fit_settings: the priors besides the tracks.
         settings: see TrackSettings.
         progress: reported an iteration.
 
@@ -172,22 +186,15 @@ def refine_by_tracks(
     state = State(model.whitened(torch.from_numpy(fit.code)), fit.refinement)
     joint = _Joint(state, np.zeros((len(tracks.center), MOTIONS)), tracks.depth)
     problem = _Problem(tracks, landmarks_model, model, fit_settings, settings)
-    linear = _linearise(joint, problem)
-    damping, converged, iterations = 1e-3, False, 0
-    while iterations < settings.largest_iterations and not converged:
-        progress(iterations / settings.largest_iterations, f"fit to the pictures, step {iterations + 1}")
-        iterations += 1
-        for _ in range(8):
-            candidate, moved = _stepped(joint, linear, damping, tracks)
-            trial = _linearise(candidate, problem)
-            if trial.cost <= linear.cost:
-                break
-            damping *= 10
-        else:
-            converged = True  # no step downhill is left
-            break
-        joint, linear, damping = candidate, trial, max(damping / 10, 1e-6)
-        converged = moved < settings.smallest_step
+    descent = damped_gauss_newton(
+        joint,
+        lambda at: _linearise(at, problem),
+        lambda at, linear, damping: _stepped(at, linear, damping, tracks),
+        settings.largest_iterations,
+        settings.smallest_step,
+        lambda step: progress(step / settings.largest_iterations, f"fit to the pictures, step {step + 1}"),
+    )
+    joint = descent.state
     shape = Shape.of(model, model.code(joint.state.u))
     size = len(joint.state.u) + 7
     refined = replace(
@@ -195,10 +202,10 @@ def refine_by_tracks(
         code=shape.code.numpy(),
         refinement=joint.state.similarity,
         anchors_model=shape.anchors_model,
-        iterations=fit.iterations + iterations,
-        converged=converged,
+        iterations=fit.iterations + descent.iterations,
+        converged=descent.converged,
         prior_distance=float(joint.state.u.norm() / np.sqrt(len(joint.state.u))),
-        covariance=np.linalg.inv(linear.matrix)[:size, :size].astype(np.float32),
+        covariance=np.linalg.inv(descent.linear.matrix)[:size, :size].astype(np.float32),
     )
     return TrackFit(refined, joint.motion, len(tracks.depth))
 
@@ -256,7 +263,7 @@ def chest_motion(motion: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Meeting:
+class _Intersection:
     """Where the reference rays meet the zero level, and how that depth follows code and similarity, and motion.
 
     Attributes:
@@ -276,7 +283,7 @@ class _Meeting:
     steep: np.ndarray
 
 
-def _meet(joint: _Joint, shape: Shape, problem: _Problem) -> _Meeting:
+def _intersect(joint: _Joint, shape: Shape, problem: _Problem) -> _Intersection:
     tracks, similarity = problem.tracks, joint.state.similarity
     reference, rays = tracks.frames[:, 0], _rays(tracks)
     # The patient's point at rest: on the ray, less the patient's motion at the reference frame's moment.
@@ -292,7 +299,7 @@ def _meet(joint: _Joint, shape: Shape, problem: _Problem) -> _Meeting:
     slope = np.where(steep, 1.0 / np.where(steep, by_depth, 1.0), 0.0)
     change = -at.distance.double().numpy() * slope  # one Newton step onto the zero level
     rows = torch.cat([at.by_code, by_similarity(at.by_point, moved)], dim=1)
-    return _Meeting(
+    return _Intersection(
         rest=rest + change[:, None] * rays,
         basis=basis,
         depth=joint.depth + change,
@@ -332,24 +339,24 @@ class _Sums:
                 np.add.at(self.matrix, (column[:, :, None], other[:, None]), np.einsum("tki,tkj->tij", weighted, by_other))
 
 
-def _sum_sightings(joint: _Joint, meeting: _Meeting, problem: _Problem) -> _Sums:
+def _sum_sightings(joint: _Joint, intersection: _Intersection, problem: _Problem) -> _Sums:
     tracks, settings = problem.tracks, problem.settings
     rays, reference = _rays(tracks), tracks.frames[:, 0]
     scale, kernel = (tracks.focal_px / settings.pixel_noise) ** 2, settings.kernel / tracks.focal_px
     sums = _Sums(len(rays), len(tracks.center))
     for sighting in range(1, tracks.frames.shape[1]):
-        present = (tracks.frames[:, sighting] >= 0) & meeting.steep
+        present = (tracks.frames[:, sighting] >= 0) & intersection.steep
         frame = np.where(present, tracks.frames[:, sighting], 0)
         rotation = tracks.rotation[frame]
-        there = meeting.rest + np.einsum("tij,tj->ti", meeting.basis, joint.motion[frame]) - tracks.center[frame]
+        there = intersection.rest + np.einsum("tij,tj->ti", intersection.basis, joint.motion[frame]) - tracks.center[frame]
         in_camera = np.einsum("tij,tj->ti", rotation, there)
         depth = np.maximum(in_camera[:, 2], 1e-3)
         projected = in_camera[:, :2] / depth[:, None]
         error = np.where(present[:, None], projected - np.nan_to_num(tracks.seen[:, sighting]), 0.0)
         by_point = (rotation[:, :2] - projected[:, :, None] * rotation[:, 2:]) / depth[:, None, None]
         by_depth = np.einsum("tij,tj->ti", by_point, rays)
-        by_motion = by_point @ meeting.basis
-        by_reference_motion = by_depth[:, :, None] * meeting.by_motion[:, None] - by_motion
+        by_motion = by_point @ intersection.basis
+        by_reference_motion = by_depth[:, :, None] * intersection.by_motion[:, None] - by_motion
         # Geman-McClure, as in `fit`.
         squared = (error**2).sum(axis=1)
         robust = kernel**2 / (kernel**2 + squared)
@@ -362,12 +369,12 @@ def _sum_sightings(joint: _Joint, meeting: _Meeting, problem: _Problem) -> _Sums
 def _linearise(joint: _Joint, problem: _Problem) -> _Normal:
     model, motion = problem.model, joint.motion.ravel()
     shape = Shape.of(model, model.code(joint.state.u))
-    meeting = _meet(joint, shape, problem)
-    sums = _sum_sightings(joint, meeting, problem)
-    prior = beliefs(joint.state, shape, problem.landmarks, problem.fit_settings)
+    intersection = _intersect(joint, shape, problem)
+    sums = _sum_sightings(joint, intersection, problem)
+    prior = priors(joint.state, shape, problem.landmarks, problem.fit_settings)
     # All tracks together are worth `independent_tracks`.
-    share = problem.settings.independent_tracks / len(meeting.depth)
-    by_theta, size = meeting.by_theta, meeting.by_theta.shape[1]
+    share = problem.settings.independent_tracks / len(intersection.depth)
+    by_theta, size = intersection.by_theta, intersection.by_theta.shape[1]
     information, moment, mixed = (
         torch.as_tensor(share * values, dtype=torch.float32) for values in (sums.information, sums.moment, sums.mixed)
     )
@@ -379,15 +386,15 @@ def _linearise(joint: _Joint, problem: _Problem) -> _Normal:
     matrix[size:, size:] = share * sums.matrix + np.diag(precision)
     gradient = np.concatenate([(by_theta.T @ moment + prior.gradient).numpy(), share * sums.gradient + precision * motion])
     cost = share * sums.cost + prior.cost + 0.5 * float(precision @ motion**2)
-    return _Normal(cost, gradient.astype(float), matrix, meeting)
+    return _Normal(cost, gradient.astype(float), matrix, intersection)
 
 
 def _stepped(joint: _Joint, linear: _Normal, damping: float, tracks: Tracks) -> tuple[_Joint, float]:
     """Return the state after a damped step, and the median movement of the surface along the rays."""
     step = np.linalg.solve(linear.matrix + damping * np.diag(linear.matrix.diagonal()), -linear.gradient)
-    size = linear.meeting.by_theta.shape[1]
+    size = linear.intersection.by_theta.shape[1]
     theta, motion = torch.as_tensor(step[:size], dtype=torch.float32), step[size:].reshape(-1, MOTIONS)
-    by_shape = (linear.meeting.by_theta @ theta).double().numpy()
-    by_motion = (linear.meeting.by_motion * motion[tracks.frames[:, 0]]).sum(axis=1)
-    moved = _Joint(joint.state.stepped(theta), joint.motion + motion, linear.meeting.depth + by_shape + by_motion)
+    by_shape = (linear.intersection.by_theta @ theta).double().numpy()
+    by_motion = (linear.intersection.by_motion * motion[tracks.frames[:, 0]]).sum(axis=1)
+    moved = _Joint(joint.state.stepped(theta), joint.motion + motion, linear.intersection.depth + by_shape + by_motion)
     return moved, float(np.median(np.abs(by_shape)))

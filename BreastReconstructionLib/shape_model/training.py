@@ -13,23 +13,26 @@ from __future__ import annotations
 import json
 import math
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import distributed, nn
+from torch import nn
 
-from ..case import disk_errors
-from ..errors import FitError, ShapeModelError
+from ..core.errors import FitError, ShapeModelError
+from ..core.files import disk_errors
+from ..core.progress import Progress
+from ..fields.evaluation import Shape, distances_to_surface
+from ..fields.network import VARIANTS, FoldedShape, NetworkSize, ShapeNetwork
+from ..landmarks.mean_anchors import OFFICIAL_MM_PER_UNIT
 from ..landmarks.names import LANDMARK_NAMES
-from .anchors import OFFICIAL_MM_PER_UNIT
-from .evaluation import Shape, distances_to_surface
+from ..optimise import trainer
+from ..optimise.trainer import Process, Schedule
 from .fit import fit_shape
-from .model_file import ShapeModel, latent_distribution, save_model
-from .network import VARIANTS, FoldedShape, NetworkSize, ShapeNetwork
+from .model import ShapeModel, latent_distribution
+from .model_file import save_model
 from .training_data import Subject, TrainingSet, read_subjects, split
 
 CODE_SPREAD, PUBLISHED_CODE_SPREAD = 0.1, 1e-4
@@ -39,10 +42,7 @@ NEGLIGIBLE = 1e-3
 NEAR_SIGMA = 0.01
 SURFACE_WEIGHT, NORMAL_WEIGHT, EIKONAL_WEIGHT, OFF_SURFACE_WEIGHT = 2.0, 0.3, 0.1, 0.01
 PUBLISHED_CODE_WEIGHT, PUBLISHED_ANCHOR_WEIGHT = 0.01, 7.5
-CHECKPOINT_EVERY, REPORT_EVERY, WARM_UP = 500, 100, 200
-LARGEST_GRADIENT = 0.1
 VALIDATION_SUBJECTS, VALIDATION_POINTS = 8, 3000
-SMALLEST_IMPROVEMENT = 0.005
 PICTURE_MM, PICTURE_SIZE = 6.0, (120, 140)
 
 
@@ -219,6 +219,105 @@ def _anchor_and_code(anchors: torch.Tensor, landmarks: torch.Tensor, codes: torc
     return (anchors - landmarks).abs().mean(dim=(1, 2)), (codes**2).sum(dim=1)
 
 
+class _ShapeModelTraining:
+    """Network and codes of all subjects, as the trainer wants them."""
+
+    terms = ("loss", "distance", "anchor", "code")
+
+    def __init__(self, training_set: TrainingSet, validation: list[Subject], settings: TrainingSettings, process: Process):
+        size = VARIANTS[settings.variant]
+        torch.manual_seed(settings.seed)
+        network = ShapeNetwork(size, torch.from_numpy(training_set.anchors.mean(axis=0)))
+        codes = _initial_codes(training_set, size, settings.seed)
+        self.module = _Losses(network, codes, settings).to(process.device)
+        self._training_set, self._validation, self._settings = training_set, validation, settings
+        self._landmarks = torch.from_numpy(training_set.anchors).float()
+
+    @property
+    def decisive(self) -> dict:
+        """What must be the same to go on from a checkpoint."""
+        left_out = ("name", "population", "licence", "patience")
+        return {key: value for key, value in asdict(self._settings).items() if key not in left_out}
+
+    def groups(self) -> list[dict]:
+        """The network, and the codes at a rate of their own."""
+        s, module = self._settings, self.module
+        return [
+            {"params": module.network.parameters(), "lr": s.learning_rate, "weight_decay": 1e-4},
+            {"params": [module.codes], "lr": s.code_learning_rate, "weight_decay": 0.0},
+        ]
+
+    def clipped(self) -> Iterable[nn.Parameter]:
+        """The network's parameters."""
+        return self.module.network.parameters()
+
+    def batch(self, step: int, process: Process) -> tuple[list[str], list[_Part]]:
+        """Draw the batch of a step from (seed, step), of which this process keeps its share."""
+        training_set, settings = self._training_set, self._settings
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_000_007 + step)
+        subjects = torch.randint(len(training_set), (settings.batch_subjects,), generator=generator)
+        parts, before = [], 0
+        for exact, pool in ((True, training_set.exact), (False, training_set.surface)):
+            alike = subjects[(training_set.exact.count[subjects] > 0) == exact]
+            if len(alike) == 0:
+                continue
+            rows, off = pool.draw(alike, settings.batch_points, generator), None
+            if not exact:
+                near = rows[..., :3] + NEAR_SIGMA * torch.randn(rows[..., :3].shape, generator=generator)
+                off = torch.cat([near, 2 * torch.rand(near.shape, generator=generator) - 1], dim=1)
+            mine = slice((process.rank - before) % process.count, None, process.count)  # as many subjects each
+            before += len(alike)
+            if len(alike[mine]):
+                landmarks = self._landmarks[alike[mine]]
+                part = _Part(exact, alike[mine], rows[mine], None if off is None else off[mine], landmarks)
+                parts.append(part.on(process.device))
+        return [training_set.names[i] for i in sorted(set(subjects.tolist()))], parts
+
+    def model(self, metrics: dict) -> ShapeModel:
+        """The shape model of the present state."""
+        return _model(self.module, self._training_set, self._settings, metrics)
+
+    def validation_error(self) -> float:
+        """Error on the validation subjects, mm."""
+        return validation_error_mm(self.model({}), self._validation)
+
+    def picture(self) -> np.ndarray | None:
+        """The mean shape."""
+        return picture_of_mean(self.model({}))
+
+
+def train(
+    training_set: TrainingSet,
+    validation: list[Subject],
+    settings: TrainingSettings,
+    work: Path,
+    progress: Progress | None = None,
+) -> ShapeModel:
+    """Train; go on from `work/checkpoint.pt` if it exists; return the model that fitted the validation subjects best.
+
+    Args:
+        training_set: at least two subjects.
+        validation: fitted every `validate_every` steps and at the end.
+        settings: see TrainingSettings.
+        work: folder of the checkpoint and of TensorBoard's records.
+        progress: reported every 100 steps.
+
+    Raises:
+        ShapeModelError: one subject, and what the trainer raises.
+        CaseError: the disk is full; the last checkpoint stays.
+    """
+    if len(training_set) < 2 or not validation:
+        raise ShapeModelError(
+            f"Training needs at least two subjects and one to validate on, not {len(training_set)} and {len(validation)}; "
+            "prepare more scans."
+        )
+    process = Process.started()
+    training = _ShapeModelTraining(training_set, validation, settings, process)
+    schedule = Schedule(settings.steps, settings.batch_subjects, settings.validate_every, settings.patience)
+    error_mm = trainer.train(training, schedule, process, work, progress or Progress())
+    return training.model({"validation_mm": round(error_mm, 4)})
+
+
 @dataclass(frozen=True)
 class _Part:
     """The subjects of a batch that are supervised alike.
@@ -241,232 +340,6 @@ class _Part:
         """Return the part on another device."""
         values = {key: value.to(device) if torch.is_tensor(value) else value for key, value in self.__dict__.items()}
         return _Part(**values)
-
-
-@dataclass(frozen=True)
-class _Process:
-    """This process among those of `torchrun`; alone without it."""
-
-    rank: int
-    count: int
-    device: str
-
-    @classmethod
-    def started(cls) -> _Process:
-        """Join the others by gloo, or nccl where each process has its graphics card."""
-        rank, count = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-        if count > 1:
-            distributed.init_process_group("gloo" if device == "cpu" else "nccl")
-        return cls(rank, count, device)
-
-    def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the sum over all processes."""
-        if self.count > 1:
-            distributed.all_reduce(values)
-        return values
-
-    def of_first(self, compute: Callable[[], float]) -> float:
-        """Return what the first process computes, to all, so that they never decide differently."""
-        if self.count == 1:
-            return compute()
-        value = torch.tensor([compute() if self.rank == 0 else 0.0], dtype=torch.float64, device=self.device)
-        distributed.broadcast(value, 0)
-        return float(value)
-
-
-def _batch(training_set: TrainingSet, landmarks: torch.Tensor, settings: TrainingSettings, step: int, process: _Process):
-    """Draw the batch of a step from (seed, step), of which this process keeps its share."""
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_000_007 + step)
-    subjects = torch.randint(len(training_set), (settings.batch_subjects,), generator=generator)
-    parts, before = [], 0
-    for exact, pool in ((True, training_set.exact), (False, training_set.surface)):
-        alike = subjects[(training_set.exact.count[subjects] > 0) == exact]
-        if len(alike) == 0:
-            continue
-        rows, off = pool.draw(alike, settings.batch_points, generator), None
-        if not exact:
-            near = rows[..., :3] + NEAR_SIGMA * torch.randn(rows[..., :3].shape, generator=generator)
-            off = torch.cat([near, 2 * torch.rand(near.shape, generator=generator) - 1], dim=1)
-        mine = slice((process.rank - before) % process.count, None, process.count)  # as many subjects each
-        before += len(alike)
-        if len(alike[mine]):
-            part = _Part(exact, alike[mine], rows[mine], None if off is None else off[mine], landmarks[alike[mine]])
-            parts.append(part.on(process.device))
-    return subjects, parts
-
-
-@dataclass(frozen=True)
-class _Optimisation:
-    """Network and codes, the same shared among processes, and what changes them."""
-
-    losses: _Losses
-    shared: nn.Module
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
-
-    @classmethod
-    def of(cls, training_set: TrainingSet, settings: TrainingSettings, process: _Process) -> _Optimisation:
-        size = VARIANTS[settings.variant]
-        torch.manual_seed(settings.seed)
-        network = ShapeNetwork(size, torch.from_numpy(training_set.anchors.mean(axis=0)))
-        losses = _Losses(network, _initial_codes(training_set, size, settings.seed), settings).to(process.device)
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": network.parameters(), "lr": settings.learning_rate, "weight_decay": 1e-4},
-                {"params": [losses.codes], "lr": settings.code_learning_rate, "weight_decay": 0.0},
-            ]
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, settings.steps))
-        shared = nn.parallel.DistributedDataParallel(losses) if process.count > 1 else losses
-        return cls(losses, shared, optimizer, schedule)
-
-    def step(self, parts: list[_Part], process: _Process) -> torch.Tensor | None:
-        """Take a step and return the batch's means of `_Losses.forward`; None, and no step, if one is not a number."""
-        share = process.count / self.losses.settings.batch_subjects  # processes' gradients are averaged
-        sums = self.shared(parts) * share
-        record = process.sum(sums.detach() / process.count)
-        self.optimizer.zero_grad()
-        sums[0].backward()
-        norm = nn.utils.clip_grad_norm_(self.losses.network.parameters(), LARGEST_GRADIENT)
-        if not torch.isfinite(torch.stack([*record, norm, self.losses.codes.grad.sum()])).all():
-            return None
-        self.optimizer.step()
-        self.schedule.step()
-        return record
-
-
-def train(
-    training_set: TrainingSet,
-    validation: list[Subject],
-    settings: TrainingSettings,
-    work: Path,
-    report: Callable[[dict], None] = lambda record: None,
-) -> ShapeModel:
-    """Train; go on from `work/checkpoint.pt` if it exists; return the model that fitted the validation subjects best.
-
-    Args:
-        training_set: at least two subjects.
-        validation: fitted every `validate_every` steps and at the end.
-        settings: see TrainingSettings.
-        work: folder of the checkpoint, written every 500 steps, first under a temporary name, and of TensorBoard's records.
-        report: called every 100 steps with step, losses, seconds, and after a validation with its error.
-
-    Raises:
-        ShapeModelError: one subject, a batch that the processes cannot share, or a loss that is no longer a number.
-        CaseError: the disk is full; the last checkpoint stays.
-    """
-    process = _Process.started()
-    _check(training_set, validation, settings, process)
-    optimisation = _Optimisation.of(training_set, settings, process)
-    losses = optimisation.losses
-    landmarks = torch.from_numpy(training_set.anchors).float()
-    checkpoint = work / "checkpoint.pt"
-    first, best = _resume(checkpoint, optimisation, process) if checkpoint.exists() else (0, _Best(math.inf, 0, {}))
-    board = _Board(work) if process.rank == 0 else None
-    start = time.perf_counter()
-    for step in range(first, settings.steps):
-        if best.stale >= settings.patience:
-            break
-        subjects, parts = _batch(training_set, landmarks, settings, step, process)
-        record = optimisation.step(parts, process)
-        if record is None:
-            names = ", ".join(training_set.names[i] for i in sorted(set(subjects.tolist())))
-            raise ShapeModelError(
-                f"Training stopped at step {step}: the loss is not a number in the batch of {names}; the last good state "
-                f"is in {checkpoint.name}."
-            )
-        done, last = step + 1, step + 1 == settings.steps
-        if done % settings.validate_every == 0 or last:
-            model = _model(losses, training_set, settings, {})
-            error = process.of_first(lambda model=model: validation_error_mm(model, validation))
-            best = best.after(error, losses)
-            if board is not None:
-                board.validation(done, error, model)
-        if board is not None and (done % REPORT_EVERY == 0 or last):
-            values = dict(zip(("loss", "distance", "anchor", "code"), (float(value) for value in record)))
-            board.scalars(done, values)
-            report({"step": done, **values, "validation_mm": best.error_mm, "seconds": round(time.perf_counter() - start, 1)})
-        if board is not None and (done % CHECKPOINT_EVERY == 0 or last):
-            _save_checkpoint(checkpoint, done, optimisation, best)
-    losses.load_state_dict(best.state)
-    if board is not None:
-        board.close()
-    if process.count > 1:
-        distributed.destroy_process_group()
-    return _model(losses, training_set, settings, {"validation_mm": round(best.error_mm, 4)})
-
-
-def _check(training_set: TrainingSet, validation: list[Subject], settings: TrainingSettings, process: _Process) -> None:
-    if len(training_set) < 2 or not validation:
-        raise ShapeModelError(
-            f"Training needs at least two subjects and one to validate on, not {len(training_set)} and {len(validation)}; "
-            "prepare more scans."
-        )
-    if settings.batch_subjects % process.count:
-        raise ShapeModelError(f"batch_subjects ({settings.batch_subjects}) must be a multiple of the {process.count} processes.")
-
-
-def _rate(step: int, steps: int) -> float:
-    cosine = 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
-    return min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * cosine)
-
-
-@dataclass(frozen=True)
-class _Best:
-    """The best validation so far: its error, how many came since, and network and codes."""
-
-    error_mm: float
-    stale: int
-    state: dict
-
-    def after(self, error_mm: float, losses: _Losses) -> _Best:
-        """Return what is the best after another validation; one better by less than `SMALLEST_IMPROVEMENT` counts as stale."""
-        stale = 0 if error_mm < self.error_mm * (1 - SMALLEST_IMPROVEMENT) else self.stale + 1
-        if self.state and not error_mm < self.error_mm:
-            return _Best(self.error_mm, stale, self.state)
-        return _Best(error_mm, stale, {key: value.detach().cpu().clone() for key, value in losses.state_dict().items()})
-
-
-def _save_checkpoint(path: Path, step: int, optimisation: _Optimisation, best: _Best) -> None:
-    temporary = path.with_suffix(".partial")
-    state = {
-        "step": step,
-        "settings": _decisive(optimisation.losses.settings),
-        "losses": optimisation.losses.state_dict(),
-        "optimizer": optimisation.optimizer.state_dict(),
-        "schedule": optimisation.schedule.state_dict(),
-        "best": {"error_mm": best.error_mm, "stale": best.stale, "state": best.state},
-    }
-    try:
-        with disk_errors(path.parent):
-            try:
-                torch.save(state, temporary)
-            except RuntimeError as error:  # torch's zip writer hides the system's error
-                raise OSError(28, "torch could not write") from error
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _decisive(settings: TrainingSettings) -> dict:
-    """What must be the same to go on from a checkpoint."""
-    return {key: value for key, value in asdict(settings).items() if key not in ("name", "population", "licence", "patience")}
-
-
-def _resume(path: Path, optimisation: _Optimisation, process: _Process) -> tuple[int, _Best]:
-    state = torch.load(path, weights_only=True, map_location=process.device)
-    wanted = _decisive(optimisation.losses.settings)
-    if changed := [key for key in wanted if state["settings"].get(key) != wanted[key]]:
-        raise ShapeModelError(
-            f"The checkpoint in {path.parent.name} was made with another {changed[0]}; take another work folder, or delete it."
-        )
-    if state["losses"]["codes"].shape != optimisation.losses.codes.shape:
-        raise ShapeModelError(f"The checkpoint in {path.parent.name} was made with other subjects; take another work folder.")
-    optimisation.losses.load_state_dict(state["losses"])
-    optimisation.optimizer.load_state_dict(state["optimizer"])
-    optimisation.schedule.load_state_dict(state["schedule"])
-    return state["step"], _Best(**state["best"])
 
 
 def _model(losses: _Losses, training_set: TrainingSet, settings: TrainingSettings, metrics: dict) -> ShapeModel:
@@ -516,48 +389,20 @@ def validation_error_mm(model: ShapeModel, subjects: list[Subject]) -> float:
     return float(np.mean(errors))
 
 
-class _Board:
-    """TensorBoard's records: scalars, and pictures of the mean shape; none where the package is not installed."""
-
-    def __init__(self, work: Path):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            self._writer = None
-        else:
-            self._writer = SummaryWriter(str(work / "tensorboard"))
-
-    def scalars(self, step: int, values: dict[str, float]) -> None:
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
-
-    def validation(self, step: int, error_mm: float, model: ShapeModel) -> None:
-        if self._writer is None:
-            return
-        self._writer.add_scalar("validation_mm", error_mm, step)
-        if (picture := picture_of_mean(model)) is not None:
-            self._writer.add_image("mean shape", picture, step, dataformats="HWC")
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-
 def picture_of_mean(model: ShapeModel) -> np.ndarray | None:
     """Return a (H, W, 3) uint8 picture of the mean shape from the left front; None while it has no surface yet."""
-    from ..surface.picture import render_view
+    from ..mesh.picture import render_view
     from .sampling import mesh_of_code
 
     try:
-        mesh = mesh_of_code(model, model.latent_mean, PICTURE_MM).mesh
+        mesh = mesh_of_code(model, model.latent_mean, PICTURE_MM / model.mm_per_unit).in_patient(model).mesh
     except FitError:
         return None
-    colors = np.full((len(mesh.vertices_ras), 3), 200, np.uint8)
-    return render_view(mesh.vertices_ras, mesh.normals_ras, colors, 30.0, PICTURE_SIZE)
+    colors = np.full((len(mesh.vertices), 3), 200, np.uint8)
+    return render_view(mesh.vertices, mesh.normals, colors, 30.0, PICTURE_SIZE)
 
 
-def run_training(config: TrainingConfig, report: Callable[[dict], None] = lambda record: None) -> Path | None:
+def run_training(config: TrainingConfig, progress: Progress | None = None) -> Path | None:
     """Read the data, train, write model and card; raises what `read_subjects` and `train` raise.
 
     Returns:
@@ -572,7 +417,7 @@ def run_training(config: TrainingConfig, report: Callable[[dict], None] = lambda
         raise ShapeModelError("There is only one subject; training needs at least two and one to validate on.")
     with disk_errors(config.work):
         config.work.mkdir(parents=True, exist_ok=True)
-    model = train(TrainingSet.of(subjects), validation, config.settings, config.work, report)
+    model = train(TrainingSet.of(subjects), validation, config.settings, config.work, progress)
     if int(os.environ.get("RANK", 0)) > 0:
         return None
     with disk_errors(config.output):

@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..case import disk_errors
-from ..errors import DependencyError, ShapeModelError
-from ..geometry import fit_similarity
-from .anchors import OFFICIAL_MEAN_ANCHORS_MODEL
+from ..core.errors import DependencyError, ShapeModelError
+from ..core.files import disk_errors, replacing
+from ..geometry.transforms import fit_similarity
+from ..landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL
 
 UNIT_CUBE_PER_MODEL_UNIT = 0.5
 # Landmarks that are farther from where they should be, in model units, belong to a file in another normalisation.
@@ -68,16 +68,12 @@ def write_subjects(path: Path, subjects: Iterable[Subject]) -> int:
         DependencyError: h5py is not installed.
     """
     h5py = _hdf5()
-    temporary, count = path.with_name(path.name + ".partial"), 0
-    try:
-        with disk_errors(path.parent), h5py.File(temporary, "w") as file:
-            file.attrs["frame"] = "model units / 2; landmarks' similarity to the official mean anchors"
-            for subject in subjects:
-                _write_subject(file.create_group(subject.name), subject)
-                count += 1
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    count = 0
+    with disk_errors(path.parent), replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["frame"] = "model units / 2; landmarks' similarity to the official mean anchors"
+        for subject in subjects:
+            _write_subject(file.create_group(subject.name), subject)
+            count += 1
     return count
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import VideoError
-from ..progress import Progress
+from ..core.errors import VideoError
+from ..core.files import write_json
+from ..core.progress import Progress
 from .pictures import common_size, picture_folder, read_picture
 from .reading import WHOLE_SHARE, inspect_video, read_video
 from .stillness import LARGEST_STILL_SHARE, TRIPOD, still_share
@@ -24,6 +25,7 @@ SAMPLES_PER_WINDOW = 20
 THUMBNAIL_PX = 144
 # For the look at the whole video: how many samples of it, and their longer side.
 SAMPLES, SAMPLE_PX = 13, 160
+FRAMES_FILE = "frames.json"
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,6 @@ class Frames:
         width, height: pixels.
         warnings: what the user should know, in plain words.
         mirrored: the pictures were flipped, because the user says that the video is mirrored.
-        doubts: what speaks against these pictures.
         still_share: of the picture that stays where it is while the phone should go around; see stillness.
     """
 
@@ -86,7 +87,6 @@ class Frames:
     height: int
     warnings: tuple[str, ...]
     mirrored: bool = False
-    doubts: tuple[str, ...] = ()
     still_share: float = 0.0
 
     @property
@@ -95,17 +95,17 @@ class Frames:
         how = "were flipped, since the video is said to be mirrored" if self.mirrored else "are taken as not mirrored"
         return f"pictures {how}, the patient's left is on their right"
 
-    def save(self, path: Path) -> None:
+    def save(self, folder: Path) -> None:
         """Write the description beside the pictures."""
-        values = {key: value for key, value in asdict(self).items() if key != "folder"}
-        path.write_text(json.dumps(values, indent=1))
+        write_json(folder / FRAMES_FILE, {key: value for key, value in asdict(self).items() if key != "folder"})
 
     @classmethod
-    def load(cls, path: Path) -> Frames:
+    def load(cls, folder: Path) -> Frames:
         """Read what `save` wrote."""
-        values = json.loads(path.read_text())
+        values = json.loads((folder / FRAMES_FILE).read_text())
+        values.pop("doubts", None)  # of versions up to 0.3; the markers' stage has them now
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        return cls(folder=path.parent, **values)
+        return cls(folder=folder, **values)
 
     def read(self, name: str) -> np.ndarray:
         """Return the (H, W, 3) uint8 BGR picture of a frame.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DependencyError, VideoError
+from ..core.errors import DependencyError, VideoError
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 # What phones and cameras also write, and Pillow does not read. pillow-heif would (5 MB, a patent-laden codec): phones export

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DependencyError, VideoError
+from ..core.errors import DependencyError, VideoError
 
 # A file that ends before this share of the length it announces was cut short.
 WHOLE_SHARE = 0.93

@@ -8,29 +8,29 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from BreastReconstructionLib.measure import Seconds, measured
+from BreastReconstructionLib.phantom_clouds import FIRST_SEED, PhantomCloud
 
-from BreastReconstructionLib.measurement.distance import closest_on_mesh
-from BreastReconstructionLib.shape_model.evaluation import (
+from BreastReconstructionLib import published
+from BreastReconstructionLib.fields.evaluation import (
     ROUGH_WEIGHT,
     Shape,
     distances_and_gradients,
     distances_to_surface,
     signed_distances,
 )
-from BreastReconstructionLib.shape_model.fit import fit_first_order, fit_shape
-from BreastReconstructionLib.shape_model.model_file import ShapeModel, load_model
-from BreastReconstructionLib.shape_model.network import NetworkSize, ShapeNetwork
-from BreastReconstructionLib.surface.extraction import (
+from BreastReconstructionLib.fields.network import NetworkSize, ShapeNetwork
+from BreastReconstructionLib.mesh.distance import closest_on_mesh
+from BreastReconstructionLib.mesh.extraction import (
     cells_for,
     dense_zero_level,
     extract_zero_level,
     follow_zero_level,
     project_to_zero_level,
 )
-
-from . import published
-from .measure import Seconds, measured
-from .phantom_clouds import FIRST_SEED, PhantomCloud
+from BreastReconstructionLib.shape_model.fit import fit_first_order, fit_shape
+from BreastReconstructionLib.shape_model.model import ShapeModel
+from BreastReconstructionLib.shape_model.model_file import load_model
 
 FIT_POINTS = 20_000
 PREVIEW_MM = 6.0

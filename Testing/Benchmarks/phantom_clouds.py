@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from BreastReconstructionLib.geometry import Similarity
+from BreastReconstructionLib.fields.evaluation import Shape, distances_to_surface
+from BreastReconstructionLib.geometry.transforms import Similarity
 from BreastReconstructionLib.phantom.torso import sample_torso, skin_points
-from BreastReconstructionLib.shape_model.evaluation import Shape, distances_to_surface
-from BreastReconstructionLib.shape_model.model_file import ShapeModel
+from BreastReconstructionLib.shape_model.model import ShapeModel
 
 FIRST_SEED = 9000
 

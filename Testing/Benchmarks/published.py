@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from BreastReconstructionLib.shape_model.model_file import ShapeModel
-from BreastReconstructionLib.shape_model.network import SOFTPLUS_BETA
+from BreastReconstructionLib.fields.network import SOFTPLUS_BETA
+from BreastReconstructionLib.shape_model.model import ShapeModel
 
 STEPS, STEP_POINTS = 1000, 1000
 # The fastest of 4, 16 and 64 thousand here.

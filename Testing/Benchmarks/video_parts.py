@@ -11,16 +11,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+from BreastReconstructionLib.measure import measured, peak_gb_of
+from BreastReconstructionLib.pipeline import Reconstruction, Settings
 
-from BreastReconstructionLib.case import Case
-from BreastReconstructionLib.geometry import fit_similarity
+from BreastReconstructionLib.core.case import Case
+from BreastReconstructionLib.core.progress import Progress
+from BreastReconstructionLib.core.resources import resource_path
+from BreastReconstructionLib.geometry.transforms import fit_similarity
 from BreastReconstructionLib.measurement.accuracy import read_truth, score
 from BreastReconstructionLib.measurement.scale import parse_marker
-from BreastReconstructionLib.pipeline import Reconstruction, Settings
-from BreastReconstructionLib.progress import Progress
-from BreastReconstructionLib.resources import resource_path
-
-from .measure import measured, peak_gb_of
 
 # Bodies that no training ever saw; what differs besides body, skin, room and path is in the options.
 VIDEOS = (

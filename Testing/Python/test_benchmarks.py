@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from BreastReconstructionLib.shape_model.evaluation import Shape, signed_distances
+from BreastReconstructionLib.fields.evaluation import Shape, signed_distances
 from BreastReconstructionLib.shape_model.model_file import load_model
 from Testing.Benchmarks import model_parts, published
 from Testing.Benchmarks.plot import exponent

@@ -5,16 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from BreastReconstructionLib.errors import FitError
-from BreastReconstructionLib.shape_model.evaluation import Shape, distances_and_gradients, signed_distances
-from BreastReconstructionLib.shape_model.model_file import load_model
-from BreastReconstructionLib.surface.extraction import (
+from BreastReconstructionLib.core.errors import FitError
+from BreastReconstructionLib.fields.evaluation import Shape, distances_and_gradients, signed_distances
+from BreastReconstructionLib.mesh.extraction import (
     cells_for,
     dense_zero_level,
     extract_zero_level,
     follow_zero_level,
     project_to_zero_level,
 )
+from BreastReconstructionLib.shape_model.model_file import load_model
 
 
 def sphere(center, radius):

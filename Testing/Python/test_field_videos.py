@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from BreastReconstructionLib.errors import VideoError
-from BreastReconstructionLib.progress import Progress
+from BreastReconstructionLib.core.errors import VideoError
+from BreastReconstructionLib.core.progress import Progress
 from BreastReconstructionLib.video.frames import choose_windows, probe, select_frames
 from BreastReconstructionLib.video.pictures import picture_folder, read_picture
 from BreastReconstructionLib.video.reading import HLG, PQ, _tone_curve, inspect_video, read_video

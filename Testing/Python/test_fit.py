@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from BreastReconstructionLib.errors import FitError
-from BreastReconstructionLib.geometry import Similarity
+from BreastReconstructionLib.core.errors import FitError
+from BreastReconstructionLib.fields.evaluation import Shape, distances_to_surface
+from BreastReconstructionLib.geometry.transforms import Similarity
 from BreastReconstructionLib.phantom.torso import sample_torso, skin_points
-from BreastReconstructionLib.shape_model.evaluation import Shape, distances_to_surface
 from BreastReconstructionLib.shape_model.fit import ShapeFit, fit_first_order, fit_shape, surface_uncertainty
 from BreastReconstructionLib.shape_model.model_file import load_model
 

@@ -4,14 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from BreastReconstructionLib.geometry import (
-    MODEL_AXES_TO_RAS,
-    Camera,
-    Similarity,
-    fit_similarity,
-    model_to_patient,
-    triangulate,
-)
+from BreastReconstructionLib.geometry.cameras import Camera, triangulate
+from BreastReconstructionLib.geometry.transforms import MODEL_AXES_TO_RAS, Similarity, fit_similarity, model_to_patient
 
 
 def similarity(seed):

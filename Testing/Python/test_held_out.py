@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from BreastReconstructionLib.measurement.distance import closest_on_mesh
+from BreastReconstructionLib.mesh.distance import closest_on_mesh
 from BreastReconstructionLib.phantom.torso import sample_torso
 from BreastReconstructionLib.shape_model.held_out import (
     PROTOCOLS,
@@ -47,7 +47,7 @@ def test_the_truth_itself_has_no_error(torso, exact):
 
 def test_a_known_offset_is_measured_in_mm(torso, exact):
     """Blown up by 2 mm along the normals, both directions say 2 mm; half of the F-score's limits fail."""
-    from BreastReconstructionLib.geometry import vertex_normals
+    from BreastReconstructionLib.mesh.mesh import vertex_normals
 
     normals = vertex_normals(exact.vertices, exact.faces)
     blown = Reconstructed(exact.vertices + 2.0 * torso.to_model.scale * normals, exact.faces, None)

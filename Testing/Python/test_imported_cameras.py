@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from BreastReconstructionLib.errors import CameraError, Cancelled
-from BreastReconstructionLib.geometry import Camera
+from BreastReconstructionLib.core.errors import CameraError, Cancelled
+from BreastReconstructionLib.core.progress import CancellationToken, Progress
+from BreastReconstructionLib.geometry.cameras import Camera
 from BreastReconstructionLib.phantom.video import PhantomVideoSettings, phone_path
-from BreastReconstructionLib.progress import CancellationToken, Progress
 from BreastReconstructionLib.sfm.imported import read_vggsfm_predictions
 from BreastReconstructionLib.sfm.vggsfm import reconstruct_with_vggsfm
 from Testing.conftest import assert_one_sentence, run_cli, small_arguments

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from BreastReconstructionLib.errors import LandmarkError
-from BreastReconstructionLib.geometry import Similarity
+from BreastReconstructionLib.core.errors import LandmarkError
+from BreastReconstructionLib.geometry.transforms import Similarity
 from BreastReconstructionLib.landmarks.files import (
     LandmarkInput,
     Pick,

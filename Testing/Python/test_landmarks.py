@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from BreastReconstructionLib.errors import LandmarkError
-from BreastReconstructionLib.geometry import Camera, Similarity
+from BreastReconstructionLib.core.errors import LandmarkError
+from BreastReconstructionLib.geometry.cameras import Camera
+from BreastReconstructionLib.geometry.transforms import Similarity
 from BreastReconstructionLib.landmarks.files import LandmarkInput, Pick
 from BreastReconstructionLib.landmarks.locate import check_order, locate_landmarks, most_frontal
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES

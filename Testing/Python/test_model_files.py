@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from BreastReconstructionLib.errors import ShapeModelError
-from BreastReconstructionLib.resources import default_model_path
-from BreastReconstructionLib.shape_model.anchors import OFFICIAL_MEAN_ANCHORS_MODEL, OFFICIAL_MM_PER_UNIT
-from BreastReconstructionLib.shape_model.evaluation import Shape, signed_distances
+from BreastReconstructionLib.core.errors import ShapeModelError
+from BreastReconstructionLib.core.resources import default_model_path
+from BreastReconstructionLib.fields.evaluation import Shape, signed_distances
+from BreastReconstructionLib.fields.network import NetworkSize, ShapeNetwork
+from BreastReconstructionLib.landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL, OFFICIAL_MM_PER_UNIT
 from BreastReconstructionLib.shape_model.model_file import import_official_model, load_model, save_model
-from BreastReconstructionLib.shape_model.network import NetworkSize, ShapeNetwork
 from Testing.conftest import assert_one_sentence, run_cli
 from Testing.Python.test_network import transcription
 

@@ -14,7 +14,7 @@ pytest.importorskip("slicer")
 
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.measurement.accuracy import read_truth, score
-from BreastReconstructionLib.surface.mesh_file import read_mesh
+from BreastReconstructionLib.mesh.files import read_mesh
 from Testing.SlicerHost import strict
 from Testing.SlicerHost.window import picture_of
 from Testing.workflow import choose, click_pixel, drop, exact_picks, place_landmarks, start_and_wait_for, wait, wait_for_run
@@ -176,8 +176,8 @@ def test_export_is_read_back_in_place(panel, finished, tmp_path, ending):
     panel.result.export(path)
     assert "LPS millimetres" in panel.ui.statusLabel.text
     mesh, read = mesh_of(panel.result.node()), read_mesh(path)
-    assert np.allclose(read.vertices_ras.min(axis=0), mesh.vertices_ras.min(axis=0), atol=0.01)
-    assert np.allclose(read.vertices_ras.max(axis=0), mesh.vertices_ras.max(axis=0), atol=0.01)
+    assert np.allclose(read.vertices.min(axis=0), mesh.vertices.min(axis=0), atol=0.01)
+    assert np.allclose(read.vertices.max(axis=0), mesh.vertices.max(axis=0), atol=0.01)
 
 
 def test_export_into_nowhere_is_one_sentence(panel, finished, tmp_path):
@@ -286,14 +286,14 @@ def test_explored_shapes_follow_the_sliders(panel):
     ui = panel.ui
     ui.exploreButton.checked = True
     wait(lambda: patient.find_node(EXPLORED, "explored") is not None, 60)
-    mean = nodes.mesh_of(patient.find_node(EXPLORED, "explored")).vertices_ras
+    mean = nodes.mesh_of(patient.find_node(EXPLORED, "explored")).vertices
     panel.explore.refresh_seconds.clear()
     for value in (0.2, 0.4):
         asked = len(panel.explore.refresh_seconds)
         ui.direction1Slider.value = value
         wait(lambda asked=asked: len(panel.explore.refresh_seconds) > asked, 20)
     print(f"slider refreshed in {max(panel.explore.refresh_seconds):.2f} s")
-    moved = nodes.mesh_of(patient.find_node(EXPLORED, "explored")).vertices_ras
+    moved = nodes.mesh_of(patient.find_node(EXPLORED, "explored")).vertices
     assert moved.shape == mean.shape
     assert 0.5 < np.abs(moved - mean).max() < 60
     ui.meanShapeButton.click()

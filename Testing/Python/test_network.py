@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from BreastReconstructionLib.shape_model.anchors import OFFICIAL_MEAN_ANCHORS_MODEL
-from BreastReconstructionLib.shape_model.evaluation import Shape, derivatives, distances_and_gradients, signed_distances
-from BreastReconstructionLib.shape_model.model_file import ShapeModel, load_model, save_model
-from BreastReconstructionLib.shape_model.network import VARIANTS, NetworkSize, ShapeNetwork
+from BreastReconstructionLib.fields.evaluation import Shape, derivatives, distances_and_gradients, signed_distances
+from BreastReconstructionLib.fields.network import VARIANTS, NetworkSize, ShapeNetwork
+from BreastReconstructionLib.landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL
+from BreastReconstructionLib.shape_model.model import ShapeModel
+from BreastReconstructionLib.shape_model.model_file import load_model, save_model
 
 
 def transcription(state, mean_anchors, points, code):

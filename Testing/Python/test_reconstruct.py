@@ -14,16 +14,16 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from BreastReconstructionLib.pipeline import STAGES
 
-from BreastReconstructionLib.case import read_case_file
+from BreastReconstructionLib.core.case import read_case_file
 from BreastReconstructionLib.landmarks.files import read_landmarks
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.measurement.accuracy import read_truth
-from BreastReconstructionLib.measurement.distance import closest_on_mesh
-from BreastReconstructionLib.pipeline import STAGES
+from BreastReconstructionLib.mesh.distance import closest_on_mesh
+from BreastReconstructionLib.mesh.files import read_mesh
 from BreastReconstructionLib.sfm.dense import DenseCloud
 from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction
-from BreastReconstructionLib.surface.mesh_file import read_mesh
 from Testing.conftest import assert_one_sentence, run_cli, small_arguments
 
 # The demo --------------------------------------------------------------------------------------------------------------
@@ -46,14 +46,14 @@ def test_demo_error_is_within_its_figures(demo_case):
 
 def test_demo_error_is_not_an_artefact_of_its_score(demo_case, sample):
     """An independent measure: landmarks alone carry the truth to the surface, without closest-point registration."""
-    from BreastReconstructionLib.geometry import fit_similarity
+    from BreastReconstructionLib.geometry.transforms import fit_similarity
 
     truth, surface = read_truth(sample), read_mesh(demo_case / "surface.ply")
     delivered = read_landmarks(demo_case / "landmarks.mrk.json").points
     landmarks = np.array([delivered[name] for name in LANDMARK_NAMES])
     rigid = fit_similarity(truth.landmarks_ras, landmarks, with_scale=False)
     front = truth.skin & (truth.vertices_ras[:, 1] > truth.landmarks_ras[0, 1])
-    distance, _ = closest_on_mesh(rigid.apply(truth.vertices_ras[front])[::5], surface.vertices_ras, surface.faces)
+    distance, _ = closest_on_mesh(rigid.apply(truth.vertices_ras[front])[::5], surface.vertices, surface.faces)
     assert distance.mean() < 3.0
     assert np.linalg.norm(rigid.apply(truth.landmarks_ras) - landmarks, axis=1).mean() < 4.0
 
@@ -62,7 +62,7 @@ def test_every_selected_frame_is_registered_and_cameras_are_right(demo_case, sam
     cameras = CameraReconstruction.load(demo_case / "cameras" / "cameras.json")
     frames = json.loads((demo_case / "frames" / "frames.json").read_text())
     assert len(cameras.cameras) == len(frames["names"]) == 30
-    from BreastReconstructionLib.geometry import fit_similarity
+    from BreastReconstructionLib.geometry.transforms import fit_similarity
 
     truth = read_truth(sample)
     number = dict(zip(frames["names"], frames["video_frames"], strict=True))
@@ -87,8 +87,8 @@ def test_surface_file_is_lps_millimetres_with_scalars(demo_case):
     assert 0.3 < np.median(mesh.scalars["uncertainty_mm"][front]) < 2.0
     assert np.median(mesh.scalars["uncertainty_mm"][~front]) > np.median(mesh.scalars["uncertainty_mm"][front])
     assert mesh.colors.std() > 3
-    assert trimesh.Trimesh(mesh.vertices_ras, mesh.faces, process=False).is_watertight
-    extent = np.ptp(mesh.vertices_ras, axis=0)
+    assert trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).is_watertight
+    extent = np.ptp(mesh.vertices, axis=0)
     assert (extent > [300, 80, 300]).all()
     assert (extent < [800, 400, 800]).all()
     # RAS: the left nipple lies at smaller R than the right one, in front of the coracoids, below the notch.
@@ -97,12 +97,12 @@ def test_surface_file_is_lps_millimetres_with_scalars(demo_case):
     assert points["left-nipple"][1] > points["left-coracoid"][1]
     assert points["sternal-notch"][2] > points["left-nipple"][2] > points["navel"][2]
     loaded = trimesh.load(demo_case / "surface.ply", process=False)
-    np.testing.assert_allclose(np.asarray(loaded.vertices), mesh.vertices_ras * [-1, -1, 1], atol=1e-4)
+    np.testing.assert_allclose(np.asarray(loaded.vertices), mesh.vertices * [-1, -1, 1], atol=1e-4)
     residual = mesh.scalars["residual_mm"]
     assert residual.min() >= 0
     assert np.median(residual[mesh.scalars["views"] > 3]) < 4
     # The flat back was filmed by no camera.
-    back = mesh.normals_ras[:, 1] < -0.95
+    back = mesh.normals[:, 1] < -0.95
     assert mesh.scalars["views"][back].mean() < 0.5
 
 
@@ -415,7 +415,7 @@ def test_two_places_are_said_not_hidden(small_input, tmp_path):
 
 
 def test_a_spare_second_model_refuses_nothing():
-    from BreastReconstructionLib.errors import CameraError
+    from BreastReconstructionLib.core.errors import CameraError
     from BreastReconstructionLib.sfm.colmap import check_one_place
 
     every = {f"{i:03d}.png" for i in range(30)}

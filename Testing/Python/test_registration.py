@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from BreastReconstructionLib.geometry import Camera, Similarity
-from BreastReconstructionLib.progress import Progress
-from BreastReconstructionLib.shape_model.evaluation import Shape, signed_distances
+from BreastReconstructionLib.core.progress import Progress
+from BreastReconstructionLib.fields.evaluation import Shape, signed_distances
+from BreastReconstructionLib.geometry.cameras import Camera
+from BreastReconstructionLib.geometry.transforms import Similarity
 from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
-from BreastReconstructionLib.shape_model.registration import ANGLES_DEGREES, Pictures, fit_to_pictures, register_patches
+from BreastReconstructionLib.shape_model.picture_patches import ANGLES_DEGREES, Pictures, fit_to_pictures, register_patches
 from BreastReconstructionLib.shape_model.track_fit import Tracks
 from Testing.cameras import on_arc
 

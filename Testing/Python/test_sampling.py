@@ -7,19 +7,13 @@ import pytest
 import torch
 import trimesh
 
-from BreastReconstructionLib.measurement.distance import closest_on_mesh
+from BreastReconstructionLib.fields.evaluation import Shape, distances_to_surface
+from BreastReconstructionLib.mesh.distance import closest_on_mesh
+from BreastReconstructionLib.mesh.files import read_mesh
 from BreastReconstructionLib.phantom.torso import sample_torso
-from BreastReconstructionLib.shape_model.evaluation import Shape, distances_to_surface
 from BreastReconstructionLib.shape_model.fit import fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
-from BreastReconstructionLib.shape_model.sampling import (
-    codes_along,
-    codes_between,
-    complete_side,
-    mesh_of_code,
-    random_codes,
-)
-from BreastReconstructionLib.surface.mesh_file import read_mesh
+from BreastReconstructionLib.shape_model.sampling import codes_along, codes_between, complete_side, mesh_of_code, random_codes
 from Testing.conftest import assert_one_sentence, run_cli
 
 
@@ -33,12 +27,12 @@ def test_random_shapes_are_bodies_and_repeatable(model):
     assert torch.equal(codes, random_codes(model, 4, seed=3))
     for code in codes[:2]:
         shape = mesh_of_code(model, code, 6.0)
-        mesh = trimesh.Trimesh(shape.mesh.vertices_ras, shape.mesh.faces, process=False)
+        mesh = trimesh.Trimesh(shape.mesh.vertices, shape.mesh.faces, process=False)
         assert mesh.is_watertight
         assert 6e6 < mesh.volume < 45e6
         notch, navel = shape.landmarks_ras[:2]
         assert notch[2] - navel[2] > 200
-        assert closest_on_mesh(shape.landmarks_ras, shape.mesh.vertices_ras, shape.mesh.faces)[0].max() < 25
+        assert closest_on_mesh(shape.landmarks_ras, shape.mesh.vertices, shape.mesh.faces)[0].max() < 25
 
 
 def test_whitened_random_codes_are_standard_normal(model):
@@ -102,8 +96,8 @@ def test_commands_write_meshes_with_landmarks(tmp_path, small_case):
             points = json.loads((folder / f"{name}.mrk.json").read_text())["markups"][0]["controlPoints"]
             assert len(points) == 6
     predicted, surface = read_mesh(tmp_path / "complete" / "predicted-left.ply"), read_mesh(small_case / "surface.ply")
-    right = surface.vertices_ras[surface.vertices_ras[:, 0] > 40]  # the seen side lies in place on the case's surface
-    distance = closest_on_mesh(right[::50], predicted.vertices_ras, predicted.faces)[0]
+    right = surface.vertices[surface.vertices[:, 0] > 40]  # the seen side lies in place on the case's surface
+    distance = closest_on_mesh(right[::50], predicted.vertices, predicted.faces)[0]
     assert np.median(distance) < 4
 
 
@@ -119,7 +113,7 @@ def test_default_model_is_chosen_and_given_back(tmp_path, monkeypatch):
     import os
     import shutil
 
-    from BreastReconstructionLib.resources import bundled_model_path
+    from BreastReconstructionLib.core.resources import bundled_model_path
 
     environment = {**os.environ, "HOME": str(tmp_path)}
     folder = tmp_path / "BreastReconstruction" / "ShapeModels"

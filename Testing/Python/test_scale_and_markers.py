@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from BreastReconstructionLib.errors import ScaleError
+from BreastReconstructionLib.core.errors import ScaleError
+from BreastReconstructionLib.measurement.markers import _measure, find_markers, marker_words, mirror_doubts, require_markers
 from BreastReconstructionLib.measurement.scale import (
     KnownDistance,
     KnownMarker,
@@ -19,7 +20,6 @@ from BreastReconstructionLib.measurement.scale import (
 )
 from BreastReconstructionLib.phantom.texture import marker_card
 from BreastReconstructionLib.phantom.video import PhantomVideoSettings, phone_path
-from BreastReconstructionLib.video.markers import _measure, find_markers, marker_words, mirror_doubts, require_markers
 
 
 def test_distance_in_any_pair():

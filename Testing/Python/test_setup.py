@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("PySide6")
 pytest.importorskip("slicer")
 
-from BreastReconstructionLib.errors import DependencyError
-from BreastReconstructionLib.private_python import (
+from BreastReconstructionLib.core.errors import DependencyError
+from BreastReconstructionLib.core.private_python import (
     install_private_python,
     private_interpreter,
     python_problem,

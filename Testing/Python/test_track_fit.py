@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from BreastReconstructionLib.geometry import Similarity, triangulate, vertex_normals
+from BreastReconstructionLib.fields.evaluation import Shape, distances_to_surface
+from BreastReconstructionLib.geometry.cameras import triangulate
+from BreastReconstructionLib.geometry.transforms import Similarity
+from BreastReconstructionLib.mesh.mesh import vertex_normals
 from BreastReconstructionLib.phantom.torso import sample_torso
-from BreastReconstructionLib.shape_model.evaluation import Shape, distances_to_surface
 from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
 from BreastReconstructionLib.shape_model.track_fit import EXPANSION_DEPTH, Tracks, TrackSettings, refine_by_tracks, usable_tracks

@@ -16,15 +16,15 @@ import trimesh
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter
 
-from BreastReconstructionLib.errors import ShapeModelError
-from BreastReconstructionLib.geometry import boundary_loops
+from BreastReconstructionLib.core.errors import ShapeModelError
 from BreastReconstructionLib.landmarks.files import write_landmarks_mrk_json, write_landmarks_pp
+from BreastReconstructionLib.landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
-from BreastReconstructionLib.measurement.polydata import triangles
-from BreastReconstructionLib.phantom.signed_distance import signed_distance
+from BreastReconstructionLib.mesh.boundary import boundary_loops
+from BreastReconstructionLib.mesh.polydata import triangles
+from BreastReconstructionLib.mesh.signed_distance import signed_distance
 from BreastReconstructionLib.phantom.torso import sample_clinic_torso, sample_torso
 from BreastReconstructionLib.shape_model import phantom_training, scans, training
-from BreastReconstructionLib.shape_model.anchors import OFFICIAL_MEAN_ANCHORS_MODEL
 from BreastReconstructionLib.shape_model.model_file import load_model
 from BreastReconstructionLib.shape_model.phantom_training import phantom_subject
 from BreastReconstructionLib.shape_model.scans import prepare_scan

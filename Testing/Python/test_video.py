@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from BreastReconstructionLib.errors import VideoError
-from BreastReconstructionLib.progress import Progress
+from BreastReconstructionLib.core.errors import VideoError
+from BreastReconstructionLib.core.progress import Progress
 from BreastReconstructionLib.video.frames import Frames, choose_windows, probe, select_frames
 
 

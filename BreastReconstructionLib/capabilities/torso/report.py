@@ -1,0 +1,130 @@
+"""The stage that writes the numbers and the sheet."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ... import __version__
+from ...core.files import write_json
+from ...core.progress import Progress
+from ...core.run import Inputs
+from ...landmarks.names import LANDMARK_NAMES
+from ...measurement.accuracy import read_truth, score
+from ...measurement.residuals import doubt_of_residuals
+from ...mesh.picture import outlines
+from ...shape_model.model import ShapeModel
+from ...shape_model.model_file import load_model
+from ...video.frames import write_png
+from .motion import largest_motion, motion_warning
+from .results import report_lines
+from .sheet import Sheet, draw_sheet
+from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, MARKERS, SURFACE, ReportOptions
+from .surface import residuals, world_to_fit
+
+
+def run(options: ReportOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
+    """Write the numbers, the outlines and the sheet, and the error if the truth is known."""
+    surface, frames = inputs.result(SURFACE), inputs.result(FRAMES)
+    model = load_model(inputs.options(ALIGN).model)
+    report = _numbers(inputs, model)
+    found = inputs.result(CAMERAS).cameras
+    if options.truth is not None:
+        used = tuple(number for number, name in zip(frames.video_frames, frames.names, strict=True) if name in found)
+        accuracy = score(surface.mesh, surface.landmarks_ras, read_truth(options.truth), used)
+        write_json(folder / "accuracy.json", accuracy)
+    progress(0.5, "drawing the report")
+    cameras = {name: camera.moved(surface.world_to_patient) for name, camera in found.items()}
+    np.savez_compressed(folder / "outlines.npz", **outlines(cameras, surface.mesh.vertices))
+    sheet = Sheet(surface.mesh, cameras, surface.landmarks_ras, report_lines(report))
+    write_png(folder / "report.png", draw_sheet(sheet, frames.read))
+    write_json(folder / "report.json", report)
+
+
+def _warnings(inputs: Inputs, model: ShapeModel, motion_mm: float) -> list[str]:
+    fit, scale = inputs.result(FIT).fit, inputs.result(SURFACE).scale
+    told = (inputs.result(stage).warnings for stage in (FRAMES, CAMERAS, LANDMARKS))
+    warnings = [warning for stage in told for warning in stage]
+    if scale.approximate:
+        warnings.append(
+            "The scale is approximate: nothing was measured, so lengths may be wrong by "
+            f"{100 * scale.relative_uncertainty:.0f} % and volumes by three times that."
+        )
+    if not fit.converged:
+        warnings.append("The fit stopped before it converged; look at the outline on the frames.")
+    if moved := motion_warning(motion_mm):
+        warnings.append(moved)
+    if fit.prior_distance > 2:
+        warnings.append("This body is unusual for the shape model; look at the outline on the frames with care.")
+    if "phantom" in str(model.card.get("population", "")):
+        warnings.append("The bundled shape model knows only synthetic bodies; it is not for diagnosis.")
+    return warnings
+
+
+def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
+    frames, cameras, aligned = inputs.result(FRAMES), inputs.result(CAMERAS), inputs.result(ALIGN)
+    surface, landmarks, fit = inputs.result(SURFACE), inputs.result(LANDMARKS), inputs.result(FIT).fit
+    scale, mesh, at = surface.scale, surface.mesh, surface.landmarks_ras
+    mm_per_unit = scale.mm_per_world / world_to_fit(inputs).scale
+    motion_mm = largest_motion(inputs.result(FIT).motion) * mm_per_unit
+    seen = mesh.scalars["views"] > 0
+    return {
+        "program": f"BreastReconstruction {__version__}",
+        "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "frame": "patient space, mm, RAS (surface.ply holds LPS and says so)",
+        "scale": {**scale.as_dict(), "uncertainty_mm_over_250_mm": 250 * scale.relative_uncertainty},
+        "handedness": frames.handedness,
+        "frames": {"selected": len(frames.names), "registered": len(cameras.cameras), "lost": list(cameras.lost)},
+        "cameras": {
+            "source": cameras.source,
+            "reprojection_error_px": _finite(cameras.reprojection_error_px),
+            "sparse_points": len(cameras.points_world),
+        },
+        "points": {
+            "dense": len(inputs.result(DENSE).points_world),
+            "on_torso": len(aligned.points_model),
+            "median_noise_mm": float(np.median(aligned.noise_model) * mm_per_unit),
+        },
+        "landmarks": {
+            name: {
+                "position_ras_mm": at[k].tolist(),
+                "frames": int(landmarks.views[k]),
+                "reprojection_px": _finite(landmarks.reprojection_px[k]),
+            }
+            for k, name in enumerate(LANDMARK_NAMES)
+        },
+        "distances_mm": {
+            "left-nipple to right-nipple": float(np.linalg.norm(at[2] - at[3])),
+            "sternal-notch to left-nipple": float(np.linalg.norm(at[0] - at[2])),
+            "sternal-notch to right-nipple": float(np.linalg.norm(at[0] - at[3])),
+            "sternal-notch to navel": float(np.linalg.norm(at[0] - at[1])),
+        },
+        "fit": {
+            "model": model.card["name"],
+            "residual_mean_mm": fit.residual_mean * mm_per_unit,
+            "residual_median_mm": fit.residual_median * mm_per_unit,
+            "residual_p95_mm": fit.residual_p95 * mm_per_unit,
+            "inlier_share": fit.inlier_share,
+            "iterations": fit.iterations,
+            "converged": fit.converged,
+            "largest_patient_motion_mm": motion_mm,
+            "distance_from_mean_body": fit.prior_distance,
+            "mm_per_model_unit": mm_per_unit,
+        },
+        "surface": {
+            "vertices": len(mesh.vertices),
+            "faces": len(mesh.faces),
+            "seen_share": float(seen.mean()),
+            "median_distance_to_points_mm": float(np.median(mesh.scalars["residual_mm"][seen])),
+            "median_uncertainty_mm": float(np.median(mesh.scalars["uncertainty_mm"][seen])),
+            "p95_uncertainty_mm": float(np.percentile(mesh.scalars["uncertainty_mm"][seen], 95)),
+        },
+        "doubts": [*doubt_of_residuals(*residuals(inputs, model)), *scale.doubts, *inputs.result(MARKERS).doubts],
+        "warnings": _warnings(inputs, model, motion_mm),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

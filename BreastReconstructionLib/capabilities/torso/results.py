@@ -1,0 +1,146 @@
+"""What the last stages deliver; reading it needs neither the networks nor the pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ...core.files import write_json
+from ...geometry.transforms import Similarity
+from ...landmarks.files import read_landmarks, write_landmarks_mrk_json
+from ...landmarks.names import LANDMARK_NAMES
+from ...measurement.scale import Scale
+from ...mesh.files import read_mesh, write_ply
+from ...mesh.mesh import TriangleMesh
+
+
+@dataclass(frozen=True)
+class Markers:
+    """What was found of printed markers.
+
+    Attributes:
+        doubts: what speaks against the pictures.
+    """
+
+    doubts: tuple[str, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write one JSON."""
+        write_json(folder / "markers.json", {"doubts": self.doubts})
+
+    @classmethod
+    def load(cls, folder: Path) -> Markers:
+        """Read what `save` wrote."""
+        return cls(tuple(json.loads((folder / "markers.json").read_text())["doubts"]))
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The delivered surface; the mesh is read when it is asked for.
+
+    Attributes:
+        folder: where its files are.
+        scale: the metric scale, and what speaks against it.
+        world_to_patient: from world to patient space (mm, RAS).
+    """
+
+    folder: Path
+    scale: Scale
+    world_to_patient: Similarity
+
+    @cached_property
+    def mesh(self) -> TriangleMesh:
+        """The mesh in patient space, with colours and the scalars residual_mm, views and uncertainty_mm."""
+        return read_mesh(self.folder / "surface.ply")
+
+    @cached_property
+    def landmarks_ras(self) -> np.ndarray:
+        """The six landmarks as placed, (6, 3) mm, in the order of LANDMARK_NAMES."""
+        points = read_landmarks(self.folder / "landmarks.mrk.json").points  # RAS mm: the file is the result's
+        return np.array([points[name] for name in LANDMARK_NAMES])
+
+    @staticmethod
+    def save(folder: Path, mesh: TriangleMesh, landmarks_ras: np.ndarray, scale: Scale, world_to_patient: Similarity) -> None:
+        """Write mesh, landmarks, scale and placement."""
+        write_ply(folder / "surface.ply", mesh)
+        named = dict(zip(LANDMARK_NAMES, landmarks_ras, strict=True))
+        write_landmarks_mrk_json(folder / "landmarks.mrk.json", named, world_to_patient)
+        document = {"scale": scale.as_dict(), "world_to_patient_ras_mm": world_to_patient.as_dict()}
+        write_json(folder / "surface.json", document)
+
+    @classmethod
+    def load(cls, folder: Path) -> Surface:
+        """Read what `save` wrote."""
+        document = json.loads((folder / "surface.json").read_text())
+        placed = Similarity.from_dict(document["world_to_patient_ras_mm"])
+        return cls(folder, Scale.from_dict(document["scale"]), placed)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Numbers and sheet.
+
+    Attributes:
+        folder: where its files are.
+        numbers: content of report.json.
+    """
+
+    folder: Path
+    numbers: dict
+
+    @property
+    def sheet(self) -> Path:
+        """The picture to check."""
+        return self.folder / "report.png"
+
+    @cached_property
+    def accuracy(self) -> dict | None:
+        """The error against a phantom's truth, None if none was given; content of accuracy.json."""
+        path = self.folder / "accuracy.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    @cached_property
+    def outlines(self) -> dict[str, np.ndarray]:
+        """(N, 2) outline pixels of the surface in each frame, by the frame's name."""
+        with np.load(self.folder / "outlines.npz") as file:
+            return dict(file)
+
+    @property
+    def doubts(self) -> list[str]:
+        """What speaks against the numbers; older reports know none."""
+        return self.numbers.get("doubts", [])
+
+    def lines(self) -> list[str]:
+        """The numbers in plain words."""
+        return report_lines(self.numbers)
+
+    @classmethod
+    def load(cls, folder: Path) -> Report:
+        """Read the report of a case."""
+        return cls(folder, json.loads((folder / "report.json").read_text()))
+
+
+def report_lines(report: dict) -> list[str]:
+    """The report's numbers in plain words."""
+    scale, fit, points, frames = report["scale"], report["fit"], report["points"], report["frames"]
+    surface = report["surface"]
+    lines = [
+        *(f"DOUBTFUL: {doubt}" for doubt in report["doubts"]),
+        f"Scale: {scale['source']}; uncertain by {100 * scale['relative_uncertainty']:.1f} % "
+        f"({scale['uncertainty_mm_over_250_mm']:.1f} mm over 25 cm, one standard deviation).",
+        *([f"Markers in view: {'; '.join(scale['markers_in_view'])}."] if len(scale["markers_in_view"]) > 1 else []),
+        f"Handedness: {report['handedness']}.",
+        f"Frames: {frames['registered']} of {frames['selected']} placed in space. Cameras: {report['cameras']['source']}.",
+        f"Points: {points['on_torso']} measured on the torso, noise {points['median_noise_mm']:.1f} mm (median). "
+        f"Fit: {fit['residual_median_mm']:.1f} mm median distance of points to the surface, 95 % within "
+        f"{fit['residual_p95_mm']:.1f} mm; model {fit['model']}.",
+        f"Surface: uncertain by {surface['median_uncertainty_mm']:.1f} mm where a frame sees it (one standard deviation, median; "
+        f"95 % of it by less than {surface['p95_uncertainty_mm']:.1f} mm), by the fit's posterior and the model's error on "
+        "bodies it never saw; the scale comes on top.",
+        "Straight distances: " + "; ".join(f"{name} {mm:.0f} mm" for name, mm in report["distances_mm"].items()) + ".",
+    ]
+    return lines + [f"Note: {warning}" for warning in report["warnings"]]

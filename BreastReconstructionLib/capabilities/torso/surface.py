@@ -1,0 +1,99 @@
+"""The stage that makes the surface: extracted, scaled, coloured, with its uncertainty."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from ...core.progress import Progress
+from ...core.run import Inputs
+from ...fields.evaluation import fastest_device
+from ...geometry.transforms import Frame, Similarity, model_to_patient
+from ...landmarks.names import NIPPLES
+from ...measurement.residuals import misfit
+from ...measurement.scale import Scale
+from ...mesh.mesh import TriangleMesh, keep_vertices, vertex_normals
+from ...shape_model.fit import ShapeFit, surface_uncertainty
+from ...shape_model.model import ShapeModel
+from ...shape_model.model_file import load_model
+from ...shape_model.sampling import mesh_of_code
+from .appearance import distance_to_points, see_vertices
+from .correction import move_smoothly
+from .results import Surface
+from .scale import final_scale
+from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, SurfaceOptions
+
+# Vertices at which the uncertainty is evaluated.
+UNCERTAINTY_POINTS = 4000
+
+
+def residuals(inputs: Inputs, model: ShapeModel) -> tuple[float, int, float]:
+    """Reprojection error in px, longer side of the frames, and 95th percentile of the fit's residuals in mm.
+
+    Millimetres of a body of the model's mean size: the scale that somebody typed must not hide or make residuals.
+    """
+    frames, fit = inputs.result(FRAMES), inputs.result(FIT).fit
+    longer = max(frames.width, frames.height)
+    return inputs.result(CAMERAS).reprojection_error_px, longer, fit.residual_p95 * model.mm_per_unit
+
+
+def world_to_fit(inputs: Inputs) -> Similarity:
+    """The map from world to the model frame of the fit."""
+    return inputs.result(FIT).fit.refinement.after(inputs.result(ALIGN).world_to_model)
+
+
+def run(options: SurfaceOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
+    """Extract the fitted shape in patient space."""
+    model, to_fit = load_model(inputs.options(ALIGN).model), world_to_fit(inputs)
+    scale = final_scale(to_fit.scale, model, inputs)
+    to_patient = model_to_patient(scale.mm_per_world / to_fit.scale).after(to_fit)
+    landmarks_ras = to_patient.apply(inputs.result(LANDMARKS).points_world)
+    mesh = _mesh(options, inputs, model, scale, to_patient, progress)
+    Surface.save(folder, mesh, landmarks_ras, scale, to_patient)
+
+
+def _mesh(
+    options: SurfaceOptions, inputs: Inputs, model: ShapeModel, scale: Scale, world_to_patient: Similarity, progress: Progress
+) -> TriangleMesh:
+    progress(0.05, "surface from the fitted shape")
+    fit, frames = inputs.result(FIT).fit, inputs.result(FRAMES)
+    mm_per_unit = scale.mm_per_world / world_to_fit(inputs).scale
+    fit_to_patient = model_to_patient(mm_per_unit)
+    found = mesh_of_code(model.on(fastest_device()), torch.from_numpy(fit.code), options.detail_mm / mm_per_unit).mesh
+    progress(0.4, "uncertainty")
+    uncertainty = _uncertainty_model(fit, model, found.vertices) * mm_per_unit * misfit(*residuals(inputs, model))
+    mesh = found.moved(fit_to_patient, Frame.PATIENT)
+    vertices, normals = mesh.vertices, mesh.normals
+    assert normals is not None
+    if options.correct_nipples:
+        placed = world_to_patient.apply(inputs.result(LANDMARKS).points_world)[list(NIPPLES)]
+        vertices = move_smoothly(vertices, fit_to_patient.apply(fit.anchors_model)[list(NIPPLES)], placed)
+        normals = vertex_normals(vertices, mesh.faces)
+    cameras = {name: camera.moved(world_to_patient) for name, camera in inputs.result(CAMERAS).cameras.items()}
+    seen = see_vertices(vertices, normals, cameras, frames.read, progress.part(0.5, 0.95))
+    residual = distance_to_points(vertices, world_to_patient.apply(inputs.result(DENSE).points_world.astype(float)))
+    kept, faces = np.arange(len(vertices)), mesh.faces
+    if options.remove_unseen:
+        kept, faces = keep_vertices(vertices, faces, seen.views > 0)
+    scalars = {
+        "residual_mm": residual[kept],
+        "views": seen.views[kept].astype(float),
+        "uncertainty_mm": uncertainty[kept],
+    }
+    return TriangleMesh(vertices[kept], faces, Frame.PATIENT, normals[kept], seen.colors[kept], scalars)
+
+
+def _uncertainty_model(fit: ShapeFit, model: ShapeModel, vertices_model: np.ndarray) -> np.ndarray:
+    """Standard deviation of the surface along its normal, model units: the fit's posterior and the model's own error.
+
+    The posterior is smooth, so it is evaluated at some vertices and interpolated.
+    """
+    some = vertices_model[:: max(1, len(vertices_model) // UNCERTAINTY_POINTS)]
+    posterior = surface_uncertainty(fit, model, some)
+    distance, index = cKDTree(some).query(vertices_model, 4, workers=-1)
+    weight = 1.0 / (distance + 1e-6)
+    interpolated = (posterior[index] * weight).sum(axis=1) / weight.sum(axis=1)
+    return np.hypot(interpolated, model.expression_error)

@@ -1,0 +1,66 @@
+"""Commands on a case: run it by its own settings, and say what it holds."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...capabilities import STAGES, capability_of
+from ...capabilities.torso.commands import say_result
+from ...capabilities.torso.stages import REPORT, TORSO
+from ...core.case import Case
+from ...core.commands import Commands
+from ...core.console import Console
+from ...core.errors import BreastReconstructionError, CaseError, OptionError
+from ...core.run import StageState, run, states
+from ...core.settings import read_settings
+from ...core.stage import stage_named
+
+
+def add(commands: Commands) -> None:
+    """Add the commands."""
+    words = "run a case by its own settings.json; what the panel starts"
+    again = commands.add("run", words, _run)
+    again.add_argument("case", type=Path, metavar="CASE", help="case folder that holds settings.json")
+    goal = "stage that is wanted (default: report); may be given several times"
+    again.add_argument("--until", action="append", metavar="STAGE", help=goal)
+    inspect = commands.add("inspect", "say what a case folder holds", _inspect)
+    inspect.add_argument("case", type=Path, metavar="CASE", help="case folder")
+
+
+def _run(options: argparse.Namespace, console: Console) -> None:
+    if not options.case.is_dir():
+        raise CaseError(f"The case folder {options.case.name} does not exist; check the path.")
+    goals = tuple(stage_named(name, STAGES) for name in options.until or [REPORT.name])
+    capability = capability_of(goals[0])
+    if any(goal not in capability.stages for goal in goals):
+        raise OptionError("The stages that are wanted belong to different capabilities; run one after the other.")
+    settings = read_settings(options.case, STAGES)
+    say_result(run(options.case, capability, settings, goals, console.event, console.token), goals[-1], console)
+
+
+def _inspect(options: argparse.Namespace, console: Console) -> None:
+    case = Case(options.case)
+    known = _states(case)
+    lines = [f"Case {options.case}"]
+    for stage in STAGES:
+        record = case.stages.get(stage.name)
+        found = f"{record['finished']}  {record['seconds']:7.1f} s" if record else StageState.NOT_DONE.value
+        stale = "  out of date" if known.get(stage.name) is StageState.OUT_OF_DATE else ""
+        lines.append(f"  {stage.name:10s} {found}{stale}")
+    if REPORT.name in case.stages:
+        report = case.result(REPORT)
+        numbers = report.numbers
+        lines.append(f"  scale: {numbers['scale']['source']} (± {100 * numbers['scale']['relative_uncertainty']:.1f} %)")
+        lines.append(f"  frames: {numbers['frames']['registered']} of {numbers['frames']['selected']} placed in space")
+        lines += [f"  WARNING: {doubt}" for doubt in report.doubts]
+        lines += [f"  note: {warning}" for warning in numbers["warnings"]]
+    console.say("\n".join(lines), stages=case.stages, states={name: state.value for name, state in known.items()})
+
+
+def _states(case: Case) -> dict[str, StageState]:
+    """How the stages stand by the case's own settings; nothing if it has none, or the inputs are gone."""
+    try:
+        return states(case, TORSO, read_settings(case.folder, STAGES))
+    except (BreastReconstructionError, OSError):
+        return {}

@@ -1,0 +1,70 @@
+"""Synthetic patients."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...core.commands import Commands
+from ...core.console import Console
+
+
+def add(commands: Commands) -> None:
+    """Add the commands."""
+    kinds = commands.group("phantom", "synthetic patients with exact ground truth")
+    torso = kinds.add("torso", "one torso: mesh and landmarks", _torso)
+    video = kinds.add("video", "one phone-like video with its truth", _video)
+    for sub in (torso, video):
+        sub.add_argument("--seed", type=int, default=0, help="which body; the same seed gives the same files")
+        sub.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
+    video.add_argument("--frames", type=int, default=100, help="number of frames, at 10 a second (default 100)")
+    video.add_argument("--contrast", choices=("realistic", "easy"), default="realistic", help="of the skin's texture")
+    video.add_argument("--distortion", type=float, nargs=2, default=(0.0, 0.0), metavar=("K1", "K2"), help="of the lens")
+    video.add_argument("--breathing", type=float, default=0.0, metavar="MM", help="movement of the chest")
+    video.add_argument("--distance", type=float, default=900.0, metavar="MM", help="of the phone to the chest")
+    video.add_argument("--sweep", type=float, default=180.0, metavar="DEGREES", help="how far around the phone goes")
+    basis = kinds.add("basis", "make the basis of the torsos anew from anny (developers)", _basis)
+    basis.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="npz to write")
+
+
+def _torso(options: argparse.Namespace, console: Console) -> None:
+    import numpy as np
+
+    from ...geometry.transforms import Frame
+    from ...landmarks.files import write_landmarks_mrk_json
+    from ...landmarks.names import LANDMARK_NAMES
+    from ...mesh.files import write_ply
+    from ...mesh.mesh import TriangleMesh
+    from ...phantom.torso import sample_torso
+
+    torso, _ = sample_torso(options.seed)
+    options.output.mkdir(parents=True, exist_ok=True)
+    skin = (np.arange(len(torso.vertices_ras)) < torso.skin_vertex_count).astype(float)
+    write_ply(options.output / "torso.ply", TriangleMesh(torso.vertices_ras, torso.faces, Frame.PATIENT, scalars={"skin": skin}))
+    landmarks = dict(zip(LANDMARK_NAMES, torso.landmarks_ras, strict=True))
+    write_landmarks_mrk_json(options.output / "landmarks.mrk.json", landmarks)
+    console.say(f"The torso of seed {options.seed} is in {options.output}.", folder=str(options.output))
+
+
+def _video(options: argparse.Namespace, console: Console) -> None:
+    from ...phantom.video import PhantomVideoSettings, write_phantom_video
+
+    settings = PhantomVideoSettings(
+        seed=options.seed,
+        contrast=options.contrast,
+        frames=options.frames,
+        distortion=tuple(options.distortion),
+        breathing_mm=options.breathing,
+        distance_mm=options.distance,
+        sweep_degrees=options.sweep,
+    )
+
+    path = write_phantom_video(options.output, settings, console.progress("phantom"))
+    console.say(f"The video of seed {options.seed} and its truth are in {options.output}.", video=str(path))
+
+
+def _basis(options: argparse.Namespace, console: Console) -> None:
+    from ...phantom.basis import build_torso_basis
+
+    build_torso_basis().save(options.output)
+    console.say(f"The torso basis is in {options.output}.", file=str(options.output))

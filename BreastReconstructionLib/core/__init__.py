@@ -1,0 +1,1 @@
+"""What everything stands on: options, stages, their graph, cases, progress, errors."""

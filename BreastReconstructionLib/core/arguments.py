@@ -1,0 +1,80 @@
+"""From the options of stages to arguments, and from arguments to settings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from .errors import OptionError
+from .options import Option, options_of
+from .settings import Settings, quality_values
+from .stage import Stage
+
+Stages = Iterable[Stage[Any, Any]]
+
+
+def add_options(parser: argparse.ArgumentParser, stages: Stages) -> None:
+    """Add the options of stages, and the quality that sets several of them."""
+    for stage in stages:
+        for option in options_of(stage.options):
+            add_option(parser, option)
+    parser.add_argument(
+        "--quality",
+        choices=("normal", "draft"),
+        default="normal",
+        help="draft: fewer frames, smaller pictures, a coarser surface; a third of the time, twice the error",
+    )
+
+
+def add_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    """Add one option as an argument; what is not given does not appear among the values."""
+    words = option.help + _default_words(option)
+    how: dict[str, Any] = {"help": words.replace("%", "%%"), "default": argparse.SUPPRESS}
+    if not option.flag.startswith("-"):
+        parser.add_argument(option.name, type=Path, metavar=option.flag, help=how["help"])
+        return
+    how["dest"] = option.name
+    if option.kind is bool:
+        parser.add_argument(option.flag, action="store_true", **how)
+    elif option.choices:
+        parser.add_argument(option.flag, choices=tuple(option.choices), **how)
+    elif option.kind is tuple:
+        parser.add_argument(option.flag, action="append", metavar=option.metavar, **how)
+    else:
+        parser.add_argument(option.flag, type=argument_type(option), metavar=option.metavar, **how)
+
+
+def argument_type(option: Option) -> Callable[[str], Any]:
+    """Return what reads the text of an option's argument."""
+
+    def parse(text: str) -> Any:
+        if option.kind in (int, float):
+            try:
+                value = option.words[text] if text in option.words else option.kind(text)
+                return option.checked(value)
+            except (ValueError, OptionError):
+                raise argparse.ArgumentTypeError(f"must be {option.range_words}") from None
+        return option.checked(Path(text) if option.kind is Path else text)
+
+    return parse
+
+
+def settings_of(options: argparse.Namespace, stages: Stages) -> Settings:
+    """Return the settings that parsed arguments mean; what is not given is the quality's."""
+    stages = tuple(stages)
+    names = [option.name for stage in stages for option in options_of(stage.options)]
+    given = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    return Settings().with_values(stages, {**quality_values(stages, options.quality), **given})
+
+
+def _default_words(option: Option) -> str:
+    if option.kind in (bool, tuple, Path):
+        return ""
+    unit = f" {option.unit}" if option.unit else ""
+    named = next((f"{name}, " for name, value in option.words.items() if value == option.default), "")
+    ranged = f"; {option.range_words}" if option.within else ""
+    default = f"{option.default:g}" if isinstance(option.default, float) else option.default
+    draft = "" if option.draft == option.default else f"; {option.draft:g}{unit} for a draft"
+    return f"{ranged} (default {named}{default}{unit}{draft})"

@@ -1,0 +1,266 @@
+"""The folder that holds one reconstruction: its stages, settings and provenance.
+
+`case.json` records each finished stage: a key made of its options and everything it depends on, its files, versions and time.
+A stage writes into `<stage>.partial` and is renamed when complete, so that killing the process at any moment loses at most the
+stage that ran; what that one keeps in `work/<stage>` for going on survives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .. import __version__
+from .errors import CaseError
+from .files import disk_errors, replacing, write_json, write_text
+from .stage import Stage
+
+# 1: one key chain for eight stages. 2: keys by the graph of stages, without the program's version.
+FORMAT = 2
+R = TypeVar("R")  # result
+
+
+class Case:
+    """A case folder.
+
+    Args:
+        folder: the folder.
+        create: make it if it is missing, and see that it can be written.
+
+    Raises:
+        CaseError: missing, not a folder, not writable, damaged, or written by a newer version.
+    """
+
+    def __init__(self, folder: Path, create: bool = False):
+        self.folder = Path(folder)
+        if create:
+            _make(self.folder)
+        elif not self.folder.is_dir():
+            raise CaseError(f"The case folder {self.folder.name} does not exist; check the path.")
+        self._document = read_case_file(self.folder)
+
+    @property
+    def stages(self) -> dict[str, dict]:
+        """What is recorded of each finished stage, by name."""
+        return self._document["stages"]
+
+    @property
+    def format(self) -> int:
+        """The format of its file."""
+        return self._document["format"]
+
+    def has(self, stage: Stage[Any, Any]) -> bool:
+        """True if the stage is finished, up to date or not, and its files are there."""
+        record = self.stages.get(stage.name)
+        return record is not None and all((self.path(stage) / name).exists() for name in record["files"])
+
+    def is_current(self, stage: Stage[Any, Any], key: str) -> bool:
+        """True if the stage is finished with this key, and its files and those that it publishes are there."""
+        if not self.has(stage) or self.stages[stage.name]["key"] != key:
+            return False
+        published = [self.folder / name for name in stage.publishes]
+        return all((self.folder / path.name).exists() for path in published if path.exists())
+
+    def path(self, stage: Stage[Any, Any]) -> Path:
+        """Return the folder of a stage's files."""
+        return self.folder / stage.name
+
+    def result(self, stage: Stage[Any, R]) -> R:
+        """Read the result of a stage.
+
+        Raises:
+            CaseError: the stage is not finished, or its files are gone or damaged.
+        """
+        if stage.name not in self.stages:
+            raise CaseError(f"The case {self.folder.name} has no {stage.name} yet; reconstruct it first.")
+        if not self.has(stage):
+            missing = next(n for n in self.stages[stage.name]["files"] if not (self.path(stage) / n).exists())
+            raise CaseError(
+                f"The case {self.folder.name} lacks the file {stage.name}/{missing}; run the stage {stage.name} again."
+            )
+        try:
+            return stage.load(self.path(stage))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CaseError(
+                f"The files of the stage {stage.name} in the case {self.folder.name} are damaged; run that stage again."
+            ) from error
+
+    def work_folder(self, stage: Stage[Any, Any], key: str) -> Path:
+        """Return `work/<stage>`, in which a stage keeps what lets it go on after it was cancelled or killed.
+
+        What was kept for another key is removed.
+        """
+        folder = self.folder / "work" / stage.name
+        name = folder / "key.txt"
+        if folder.exists() and not (name.is_file() and name.read_text() == key):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(name, key)
+        return folder
+
+    def run_stage(
+        self,
+        stage: Stage[Any, Any],
+        key: str,
+        values: dict,
+        work: Callable[[Path], None],
+        dependents: Sequence[Stage[Any, Any]] = (),
+    ) -> None:
+        """Let `work` fill an empty folder, then put it in place of the stage's old one and record it.
+
+        With the old files go the records of `dependents`: what was made from those files is out of date.
+
+        Args:
+            stage: which.
+            key: of its result.
+            values: what the key was made of, besides earlier keys.
+            work: fills the folder.
+            dependents: the stages that need this one.
+        """
+        partial = self.folder / f"{stage.name}.partial"
+        started = time.time()
+        with disk_errors(self.folder):
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+            try:
+                work(partial)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            for other in (*reversed(dependents), stage):
+                self.forget(other)
+            final = self.path(stage)
+            shutil.rmtree(final, ignore_errors=True)
+            os.replace(partial, final)
+            files = sorted(path.relative_to(final).as_posix() for path in final.rglob("*") if path.is_file())
+            self.stages[stage.name] = {
+                "key": key,
+                "values": values,
+                "files": files,
+                "seconds": round(time.time() - started, 2),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+                "version": __version__,
+                "python": platform.python_version(),
+            }
+            self._publish(stage)
+            self._save()
+            self._forget_work(stage)
+
+    def _publish(self, stage: Stage[Any, Any]) -> None:
+        for name in stage.publishes:
+            source, target = self.folder / name, self.folder / Path(name).name
+            if not source.exists():
+                target.unlink(missing_ok=True)
+                continue
+            with replacing(target) as temporary:
+                shutil.copyfile(source, temporary)
+
+    def _forget_work(self, stage: Stage[Any, Any]) -> None:
+        """What a finished stage kept for going on is of no use any more."""
+        folder = self.folder / "work"
+        shutil.rmtree(folder / stage.name, ignore_errors=True)
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+    def forget(self, stage: Stage[Any, Any]) -> None:
+        """Take a stage out of the record, before its files change."""
+        if self.stages.pop(stage.name, None) is not None:
+            self._save()
+
+    def migrated(self, stages: dict[str, dict]) -> None:
+        """Take over the record of an older format's stages, brought to the present form; written with the next stage."""
+        self._document = {"format": FORMAT, "stages": stages}
+
+    def _save(self) -> None:
+        write_json(self.folder / "case.json", self._document)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second job out of the folder; the lock of a dead process is taken over.
+
+        Raises:
+            CaseError: another live process works on the case.
+        """
+        path = self.folder / "case.lock"
+        with disk_errors(self.folder):
+            while True:
+                try:
+                    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+                    break
+                except FileExistsError:
+                    if (owner := _owner(path)) is not None and _is_alive(owner):
+                        raise CaseError(
+                            f"Another job (process {owner}) works on {self.folder.name}; wait for it or cancel it."
+                        ) from None
+                    path.unlink(missing_ok=True)
+            with os.fdopen(descriptor, "w") as file:
+                file.write(str(os.getpid()))
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def read_case_file(folder: Path) -> dict:
+    """Return the content of `case.json`, or that of an empty case.
+
+    Raises:
+        CaseError: damaged, or written by a newer version.
+    """
+    path = folder / "case.json"
+    if not path.exists():
+        return {"format": FORMAT, "stages": {}}
+    try:
+        document = json.loads(path.read_text())
+        number = int(document["format"])
+        stages = document["stages"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise CaseError(f"{folder.name}/case.json is damaged; delete that file to start the case again.") from error
+    if number > FORMAT:
+        raise CaseError(
+            f"The case {folder.name} was written by a newer version of BreastReconstruction (format {number}, this one "
+            f"knows {FORMAT}); update the program."
+        )
+    return {"format": number, "stages": dict(stages)}
+
+
+def _make(folder: Path) -> None:
+    with disk_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise CaseError(f"{folder.name} is a file; give a folder for the case.")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise CaseError(f"The case folder {folder.name} cannot be written; choose a folder of your own.")
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (ValueError, OSError):
+        return None
+
+
+def _is_alive(process: int) -> bool:
+    if process == os.getpid():
+        return False  # left by an earlier run that had the same number
+    if os.name == "nt":
+        import ctypes
+
+        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, process)
+        if handle:
+            ctypes.windll.kernel32.CloseHandle(handle)
+        return bool(handle)
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,75 @@
+"""Files: replaced in one step or not at all, told apart by content, and errors of the disk in words."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from .errors import CaseError
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the name of a file to write beside `path`; it takes its place once it is complete, and goes if it is not."""
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Replace a JSON file in one step."""
+    write_text(path, json.dumps(document, indent=1))
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into one clear sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise CaseError(
+                f"The disk that holds {folder.name} is full; free some space and run the same command again."
+            ) from error
+        if error.errno in _NOT_WRITABLE:
+            raise CaseError(f"The case folder {folder.name} cannot be written; choose a folder of your own.") from error
+        raise
+
+
+def hash_of_file(path: Path) -> str:
+    """SHA-256 of a file's content; read again only if its size or time changed, since the panel asks often."""
+    state = os.stat(path)
+    return _hash_of_content(path, state.st_size, state.st_mtime_ns)
+
+
+def hash_of_files(paths: tuple[Path, ...]) -> str:
+    """Hash of the content of several files, in their order."""
+    return hashlib.sha256("".join(hash_of_file(path) for path in paths).encode()).hexdigest()
+
+
+@lru_cache(64)
+def _hash_of_content(path: Path, size: int, modified_ns: int) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

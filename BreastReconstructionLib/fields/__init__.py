@@ -1,0 +1,1 @@
+"""What has a value everywhere in space: the signed distance of a shape."""

@@ -1,0 +1,1 @@
+"""Transforms between the coordinate frames, cameras, pictures."""

@@ -1,0 +1,1 @@
+"""Triangle meshes: files, distances, boundaries, extraction, visibility."""

@@ -1,0 +1,77 @@
+"""Triangle meshes in a named frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..geometry.transforms import Frame, Similarity
+
+
+@dataclass(frozen=True)
+class TriangleMesh:
+    """A mesh, or, without faces, a point cloud.
+
+    Attributes:
+        vertices: (V, 3) in `frame`, in its unit.
+        faces: (F, 3).
+        frame: where the numbers live.
+        normals: (V, 3) unit, or None.
+        colors: (V, 3) uint8 RGB, or None.
+        scalars: name -> (V,) float values a vertex.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    frame: Frame
+    normals: np.ndarray | None = None
+    colors: np.ndarray | None = None
+    scalars: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def require(self, frame: Frame) -> TriangleMesh:
+        """Return the mesh itself.
+
+        Raises:
+            ValueError: it is in another frame.
+        """
+        if self.frame is not frame:
+            raise ValueError(f"a mesh of the {frame.value} frame is needed here, not one of the {self.frame.value} frame")
+        return self
+
+    def moved(self, transform: Similarity, frame: Frame) -> TriangleMesh:
+        """Return the mesh in another frame, given the map from its own."""
+        normals = None if self.normals is None else transform.apply_directions(self.normals)
+        return replace(self, vertices=transform.apply(self.vertices), normals=normals, frame=frame)
+
+
+def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Area-weighted unit vertex normals, (N, 3)."""
+    corners = points[faces]
+    face_normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = np.zeros_like(points)
+    for i in range(3):
+        np.add.at(normals, faces[:, i], face_normals)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def sample_surface(
+    vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator, weight: np.ndarray | float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (count, 3) points on a mesh, even by area times a face's weight, and their (count, 3) unit normals."""
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    area = np.linalg.norm(normals, axis=1)
+    share = area * weight
+    face = rng.choice(len(share), count, p=share / share.sum())
+    points = np.einsum("nk,nkc->nc", rng.dirichlet([1.0, 1.0, 1.0], count), corners[face])
+    return points, normals[face] / area[face, None]
+
+
+def keep_vertices(vertices: np.ndarray, faces: np.ndarray, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which vertices stay if only faces of kept vertices stay, and those faces, renumbered."""
+    faces = faces[kept[faces].all(axis=1)]
+    used = np.unique(faces)
+    number = np.full(len(vertices), -1)
+    number[used] = np.arange(len(used))
+    return used, number[faces]

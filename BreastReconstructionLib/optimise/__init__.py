@@ -1,0 +1,1 @@
+"""How unknowns are found: damped Gauss-Newton, and the trainer of networks."""

@@ -1,0 +1,66 @@
+"""A shape model in memory: the network with the distribution of its latent codes."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..fields.network import ShapeNetwork
+
+
+@dataclass(frozen=True)
+class ShapeModel:
+    """A network with the distribution of its latent codes.
+
+    Attributes:
+        network: float32, in evaluation mode; on the CPU unless moved by `on`.
+        latent_mean: (latent,) mean code.
+        latent_basis: (latent, R) principal directions, each times its standard deviation: code = mean + basis u, and u is
+            standard normal over the training population.
+        mm_per_unit: mean millimetres a model unit over the training population.
+        mm_per_unit_spread: its standard deviation, the uncertainty of an approximate scale.
+        card: what the JSON model card says.
+    """
+
+    network: ShapeNetwork
+    latent_mean: torch.Tensor
+    latent_basis: torch.Tensor
+    mm_per_unit: float
+    mm_per_unit_spread: float
+    card: dict
+
+    def on(self, device: str) -> ShapeModel:
+        """Return the model on another device ('cpu', 'cuda')."""
+        if device == self.latent_mean.device.type:
+            return self
+        network = copy.deepcopy(self.network).to(device)
+        mean, basis = self.latent_mean.to(device), self.latent_basis.to(device)
+        return replace(self, network=network, latent_mean=mean, latent_basis=basis)
+
+    @property
+    def expression_error(self) -> float:
+        """Standard deviation, in model units, of what the model cannot express, by its card; 0 if the card does not say.
+
+        The card gives the mean absolute distance on held-out subjects; a normal distribution's is 0.8 of its deviation.
+        """
+        return self.card.get("metrics", {}).get("mean_mm", 0.0) / 0.798 / self.mm_per_unit
+
+    def code(self, u: torch.Tensor) -> torch.Tensor:
+        """Return the (latent,) code of (R,) whitened coordinates."""
+        return self.latent_mean + self.latent_basis @ u
+
+    def whitened(self, code: torch.Tensor) -> torch.Tensor:
+        """Return the (R,) whitened coordinates of a (latent,) code; the basis is orthogonal."""
+        return (self.latent_basis.T @ (code - self.latent_mean)) / self.latent_basis.square().sum(dim=0)
+
+
+def latent_distribution(codes: np.ndarray, kept_variance: float = 0.9995) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the scaled principal directions of (S, latent) training codes."""
+    mean = codes.mean(axis=0)
+    _, singular, directions = np.linalg.svd(codes - mean, full_matrices=False)
+    variance = singular**2 / max(len(codes) - 1, 1)
+    count = int(np.searchsorted(np.cumsum(variance) / variance.sum(), kept_variance)) + 1
+    return mean, (directions[:count] * np.sqrt(variance[:count])[:, None]).T

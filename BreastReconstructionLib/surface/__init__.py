@@ -1,1 +1,0 @@
-"""From the fitted shape to a surface: extraction, appearance, files, report."""
