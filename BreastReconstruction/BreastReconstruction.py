@@ -1,12 +1,8 @@
 """The Slicer module: panel, parameter node, jobs, and nodes in and out. The numerics are in BreastReconstructionLib."""
 
 import importlib.util
-import json
-import os
 import sys
-import time
 from pathlib import Path
-from typing import Annotated
 
 import ctk
 import qt
@@ -14,11 +10,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
-    ScriptedLoadableModuleLogic,
-    ScriptedLoadableModuleTest,
     ScriptedLoadableModuleWidget,
 )
 from slicer.util import VTKObservationMixin
@@ -26,23 +19,35 @@ from slicer.util import VTKObservationMixin
 if importlib.util.find_spec("BreastReconstructionLib") is None:  # from source, the library lies beside this module's folder
     sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from BreastReconstructionLib.pipeline import STAGES, stage_states
 from BreastReconstructionPanels.cameras_section import CamerasSection
-from BreastReconstructionPanels.choices import fill, select, show_path
-from BreastReconstructionPanels.explore_section import EXPLORED, ExploreSection
+from BreastReconstructionPanels.choices import show_path
+from BreastReconstructionPanels.explore_section import ExploreSection
 from BreastReconstructionPanels.landmarks_section import LandmarksSection
-from BreastReconstructionPanels.process import DONE, LibraryProcess
+from BreastReconstructionPanels.logic import NOTHING_DONE, BreastReconstructionLogic, one_spelling
+from BreastReconstructionPanels.parameters import set_marker, set_parameters
+from BreastReconstructionPanels.patients_section import PatientsSection
+from BreastReconstructionPanels.process import LibraryProcess
 from BreastReconstructionPanels.result_section import ResultSection
+from BreastReconstructionPanels.runs import Run
+from BreastReconstructionPanels.sample_data import register_sample_data
 from BreastReconstructionPanels.scale_section import ScaleSection
+from BreastReconstructionPanels.self_test import BreastReconstructionTest  # noqa: F401  (Slicer looks for it here)
 from BreastReconstructionPanels.setup_section import SetupSection
+from BreastReconstructionPanels.stage_section import StageSection
 from BreastReconstructionPanels.surface_section import SurfaceSection
 from BreastReconstructionPanels.video_section import VideoSection
 
-from BreastReconstructionLib.cli import settings_from_arguments
-from BreastReconstructionLib.core.case import read_case_file
+from BreastReconstructionLib.capabilities import STAGES
+from BreastReconstructionLib.capabilities.torso.migration import settings_of_case
+from BreastReconstructionLib.capabilities.torso.stages import CAMERAS, DENSE, FIT, FRAMES, MARKERS, REPORT
+from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.core.errors import BreastReconstructionError
-from BreastReconstructionLib.core.resources import resource_path
+from BreastReconstructionLib.core.run import StageState
+from BreastReconstructionLib.measurement.scale import parse_marker
 from BreastReconstructionLib.scene import patient
+
+# Stages of these sections are shown by them; any other gets a section of its own.
+SECTIONS = ("video", "cameras", "landmarks", "scale", "surface")
 
 
 class BreastReconstruction(ScriptedLoadableModule):
@@ -62,139 +67,19 @@ class BreastReconstruction(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", register_sample_data)
 
 
-def register_sample_data() -> None:
-    """Offer the bundled phantom video in Slicer's Sample Data module; it comes from the installed files.
-
-    A click there fills the panel; `SampleData.downloadSamples` from Python, which passes the custom downloader over, returns
-    the paths of the video and of its landmarks.
-    """
-    import SampleData
-
-    names = ("video.mp4", "picks.csv")
-    SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category="BreastReconstruction",
-        sampleName="BreastReconstructionPhantom",
-        thumbnailFileName=str(Path(__file__).resolve().parent / "Resources" / "Icons" / "BreastReconstructionPhantom.png"),
-        uris=[resource_path("SampleData", "phantom", name).as_uri() for name in names],
-        fileNames=[f"BreastReconstructionPhantom-{name}" for name in names],
-        nodeNames=[None, None],
-        loadFiles=[False, False],
-        customDownloader=lambda source: open_sample(),
-    )
-
-
-def open_sample():
-    """Put the bundled sample, video, landmarks and marker, into the panel; returns the paths of video and landmarks."""
-    slicer.util.selectModule("BreastReconstruction")
-    widget = slicer.modules.BreastReconstructionWidget
-    folder = resource_path("SampleData", "phantom")
-    widget.open_sample(folder / "video.mp4", folder / "picks.csv", json.loads((folder / "truth.json").read_text())["marker"])
-    return [str(folder / "video.mp4"), str(folder / "picks.csv")]
-
-
-@parameterNodeWrapper
-class BreastReconstructionParameterNode:
-    """What the user has set; saved with the scene."""
-
-    videoPath: str = ""
-    casePath: str = ""
-    quality: str = "normal"
-    frameCount: Annotated[int, WithinRange(8, 1000)] = 30
-    strategy: str = "sharp"
-    mirrored: bool = False
-    backend: str = "colmap"
-    cameraPath: str = ""
-    vggsfmPython: str = ""
-    vggsfmFolder: str = ""
-    landmarksFile: str = ""
-    scaleKind: str = "distance"
-    distanceFrom: str = "left-nipple"
-    distanceTo: str = "right-nipple"
-    distanceMm: Annotated[float, WithinRange(0, 1000)] = 0.0  # 0: nobody has measured it yet
-    markerDictionary: str = "DICT_4X4_50"
-    markerNumber: Annotated[int, WithinRange(-1, 9999)] = -1  # -1: any
-    markerMm: Annotated[float, WithinRange(0, 500)] = 0.0  # 0: nobody has measured it yet
-    trustScale: bool = False
-    modelPath: str = ""
-    regularisation: Annotated[float, WithinRange(0.05, 20)] = 1.0
-    detailMm: Annotated[float, WithinRange(0.4, 10)] = 1.0
-    colouring: str = "texture"
-    removeUnseen: bool = False
-    correctNipples: bool = False
-
-
-# The parameters of one patient: kept with the case's folder in the scene, and set again when the patient is chosen.
-PANEL_FILE = "panel.json"
-PARAMETER_NAMES = tuple(BreastReconstructionParameterNode.__annotations__)
-
-
-def one_spelling(path: str) -> str:
-    """Return a folder's path as every part of the panel spells it: absolute, without a slash at its end; '' stays."""
-    return str(Path(os.path.abspath(os.path.expanduser(path)))) if path else ""
-
-
-class BreastReconstructionLogic(ScriptedLoadableModuleLogic):
-    """From parameters to the library's command line and settings."""
-
-    def getParameterNode(self):
-        """Return the typed parameter node of the scene."""
-        return BreastReconstructionParameterNode(super().getParameterNode())
-
-    @staticmethod
-    def arguments(parameters, landmarks, until: str) -> list:
-        """Return the command line of a run up to a stage.
-
-        Args:
-            parameters: see BreastReconstructionParameterNode.
-            landmarks: path of the landmark file, or None.
-            until: a name of STAGES.
-        """
-        p = parameters
-        source = {"import": p.cameraPath}.get(p.backend, p.backend)
-        values = [until, p.videoPath, "-o", p.casePath, "--quality", p.quality, "--frames", p.frameCount]
-        values += ["--strategy", p.strategy, "--cameras", source, "--regularisation", p.regularisation]
-        values += ["--detail", round(p.detailMm, 2)]
-        if p.backend == "vggsfm":
-            values += ["--vggsfm-python", p.vggsfmPython, "--vggsfm-checkout", p.vggsfmFolder]
-        if landmarks is not None:
-            values += ["--landmarks", landmarks]
-        number = f":{p.markerNumber}" if p.markerNumber >= 0 else ""
-        distance = ["--distance", f"{p.distanceFrom}:{p.distanceTo}={p.distanceMm:g}"] if p.distanceMm > 0 else []
-        marker = ["--marker", f"{p.markerDictionary}{number}:{p.markerMm:g}"] if p.markerMm > 0 else []
-        scale = {"distance": distance, "marker": marker, "both": [*distance, *marker], "approximate": []}[p.scaleKind]
-        values += scale or ["--approximate-scale"]  # the panel starts no surface while a measure is missing
-        values += ["--trust-scale"] if p.trustScale else []
-        values += ["--mirrored"] if p.mirrored else []
-        values += ["--model", p.modelPath] if p.modelPath else []
-        values += ["--remove-unseen"] if p.removeUnseen else []
-        values += ["--correct-nipples"] if p.correctNipples else []
-        return [str(value) for value in values]
-
-    def states(self, parameters, landmarks) -> dict:
-        """Return for each stage 'done', 'out of date' or 'not done'.
-
-        Raises:
-            BreastReconstructionError: an input cannot be read.
-        """
-        case = Path(parameters.casePath) if parameters.casePath else None
-        if case is None or not parameters.videoPath or not read_case_file(case)["stages"]:
-            return dict.fromkeys(STAGES, "not done")
-        until = "report" if landmarks is not None else "dense"
-        settings = settings_from_arguments(self.arguments(parameters, landmarks, until))
-        try:
-            return stage_states(case, settings)
-        except OSError:  # the video or a model is gone; what was made from it is still there
-            return {stage: "done" if stage in read_case_file(case)["stages"] else "not done" for stage in STAGES}
-
-
 class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel. Sections know their widgets; this class knows the case, the run, and the order of things."""
+    """The panel. Sections know their widgets; this class knows the case, the run, and the order of things.
+
+    `make_process(on_event, on_end, interpreter=None)` makes the processes that work; tests put another in its place before setup.
+    """
+
+    make_process = LibraryProcess
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self._gui_tag = self._node_observed = None
-        self._states = dict.fromkeys(STAGES, "not done")
+        self._states = dict(NOTHING_DONE)
         self._refreshing = self._refresh_waits = False
 
     def setup(self) -> None:
@@ -205,21 +90,19 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.ui = slicer.util.childWidgetVariables(panel)
         self.logic = BreastReconstructionLogic()
         self.parameters = self.logic.getParameterNode()
-        self._run = LibraryProcess(self._on_event, self._on_end)
-        self.setup_section = SetupSection(self)
-        self.video = VideoSection(self)
-        self.cameras = CamerasSection(self)
-        self.landmarks = LandmarksSection(self)
-        self.scale = ScaleSection(self)
-        self.surface = SurfaceSection(self)
-        self.result = ResultSection(self)
-        self.explore = ExploreSection(self)
+        make_process = type(self).make_process
+        self.current_run = Run(self, make_process)
+        self.setup_section = SetupSection(self, make_process)
+        self.video, self.cameras, self.landmarks = VideoSection(self), CamerasSection(self), LandmarksSection(self)
+        self.scale, self.surface = ScaleSection(self), SurfaceSection(self, make_process)
+        self.result, self.patients = ResultSection(self), PatientsSection(self)
+        self.explore = ExploreSection(self, make_process)
+        others = [stage for stage in STAGES if stage.section not in SECTIONS]
+        self.further_sections = [StageSection(self, stage, self.layout) for stage in others]
         self.ui.casePathEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.casePathEdit.connect("currentPathChanged(QString)", self._on_case_path)
-        self.ui.patientComboBox.connect("currentIndexChanged(int)", self._on_patient)
-        self.ui.removePatientButton.clicked.connect(self._remove_patient)
         self.ui.runAllButton.clicked.connect(self.run_to_the_end)
-        self.ui.cancelButton.clicked.connect(self._run.cancel)
+        self.ui.cancelButton.clicked.connect(self.current_run.process.cancel)
         self.ui.detailsButton.connect("toggled(bool)", self.ui.detailsText.setVisible)
         scene = slicer.mrmlScene
         self.addObserver(scene, slicer.vtkMRMLScene.StartCloseEvent, self._on_scene_closes)
@@ -246,38 +129,41 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         """The module or the application goes away: no process outlives it."""
         for section in (self.setup_section, self.surface, self.explore):
             section.stop()
-        self._run.stop()
+        self.current_run.process.stop()
         self.removeObservers()
 
     # What sections ask ---------------------------------------------------------------------------------------------
 
     @property
-    def case(self):
+    def case_folder(self):
         """Folder of the case, or None."""
-        return Path(self.parameters.casePath) if self.parameters.casePath else None
+        return Path(self.parameters.case_folder) if self.parameters.case_folder else None
 
-    def stage_folder(self, stage: str):
-        """Return the folder of a stage's files, or None if the case has none."""
-        if self.case is None:
-            return None
+    @property
+    def running(self) -> bool:
+        """True while a run goes on."""
+        return self.current_run.running
+
+    def result_of(self, stage):
+        """Return the result of a stage, up to date or not, or None if the case has none."""
         try:
-            finished = stage in read_case_file(self.case)["stages"]
-        except BreastReconstructionError:
+            case = Case(self.case_folder) if self.case_folder is not None and self.case_folder.is_dir() else None
+            return case.result(stage) if case is not None and case.has(stage) else None
+        except BreastReconstructionError as error:
+            self.say(str(error))
             return None
-        folder = self.case / stage
-        return folder if finished and folder.is_dir() else None
 
     def say(self, sentence: str) -> None:
         """Show one sentence to the user."""
         self.ui.statusLabel.text = sentence
 
-    def state_words(self, stage: str, state: str) -> str:
+    def state_words(self, stage, state) -> str:
         """Return a section's state in words."""
-        if self._run.running and self._running_stage == stage:
-            return _("Running, {percent} %.").format(percent=self._stage_percent)
-        if state == "not done":
-            return _("Ready.") if self.parameters.videoPath else _("Needs a video.")
-        return _("Done.") if state == "done" else _("Out of date: a setting changed.")
+        if self.running and self.current_run.stage == stage.name:
+            return _("Running, {percent} %.").format(percent=self.current_run.percent)
+        if state is StageState.NOT_DONE:
+            return _("Ready.") if self.parameters.video else _("Needs a video.")
+        return _("Done.") if state is StageState.DONE else _("Out of date: a setting changed.")
 
     def refresh(self) -> None:
         """Bring every section up to date with the parameters and the case folder."""
@@ -286,52 +172,48 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self._refreshing = True
         try:
             try:
-                landmarks = None if self.landmarks.missing() else self.landmarks.file()
-                self._states = self.logic.states(self.parameters, landmarks)
+                self._states = self.logic.states(self.parameters, self.complete_landmarks())
             except BreastReconstructionError as error:
                 self.say(str(error))
-            show_path(self.ui.casePathEdit, self.parameters.casePath)
-            for section in (self.video, self.cameras, self.landmarks, self.scale, self.surface, self.result):
+            show_path(self.ui.casePathEdit, self.parameters.case_folder)
+            sections = (self.video, self.cameras, self.landmarks, self.scale, self.surface, self.result)
+            for section in (*sections, *self.further_sections):
                 section.refresh(self._states)
-            self._refresh_patients()
-            running = self._run.running
+            self.patients.refresh()
             for button in (self.ui.framesButton, self.ui.camerasButton, self.ui.reconstructButton, self.ui.runAllButton):
-                button.enabled = not running
-            self.ui.cancelButton.enabled = running
+                button.enabled = not self.running
+            self.ui.cancelButton.enabled = self.running
         finally:
             self._refreshing = False
 
     def choose_video(self, path: str) -> None:
         """Use another video; its case folder is named after it unless the user names one."""
-        self.parameters.videoPath = path
+        self.parameters.video = path
         source = Path(path)
         if path and source.exists():
-            self.parameters.landmarksFile = ""
+            self.parameters.landmarks = ""
             self.choose_case(str(Path.home() / "BreastReconstruction" / source.stem))
-            self.parameters.videoPath = path  # a case of that name may know another
+            self.parameters.video = path  # a case of that name may know another
         self.refresh()
 
     def choose_case(self, path: str) -> None:
-        """Use another case folder, with the settings of its last run, and show what it holds."""
+        """Use another case folder, with its own settings, and show what it holds."""
         path = one_spelling(path)
-        self.parameters.casePath = path
-        kept = Path(path) / PANEL_FILE
-        if path and kept.is_file():
-            self._set_parameters(kept.read_text())
+        self.parameters.case_folder = path
+        try:
+            settings = settings_of_case(Path(path), STAGES) if path else None
+            if settings is not None:
+                set_parameters(self.parameters, settings)
+                self.landmarks.use_own_file()
+        except BreastReconstructionError as error:
+            self.say(str(error))
         self.open_case()
-
-    def _set_parameters(self, text: str) -> None:
-        """Set what `parameters_as_text` wrote, but for the case folder, which may have been moved."""
-        for name, value in json.loads(text).items():
-            if name in PARAMETER_NAMES and name != "casePath":
-                setattr(self.parameters, name, value)
 
     def open_sample(self, video: Path, picks: Path, marker: str) -> None:
         """Fill the panel for the bundled sample."""
         self.choose_video(str(video))
-        dictionary, side_mm = marker.split(":")
-        self.parameters.scaleKind, self.parameters.markerDictionary = "marker", dictionary
-        self.parameters.markerMm = float(side_mm)
+        self.parameters.scale_kind = "marker"
+        set_marker(self.parameters, parse_marker(marker))
         self.landmarks.load(picks)
         self.say(_("The sample is a synthetic patient; press Run all."))
 
@@ -346,98 +228,47 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def run_to_the_end(self) -> None:
         """Do the rest of the way: up to the surface, or up to the points while landmarks are missing."""
         missing = self.landmarks.missing()
-        if missing and self._states["dense"] == "done":
+        if missing and self._states[DENSE.name] is StageState.DONE:
             self.say(_("Place all six landmarks first; missing: {names}.").format(names=", ".join(missing)))
             return
         if not missing and (needed := self.scale.missing()):
             self.say(needed)
             return
-        self.run("dense" if missing else "report")
+        self.run(DENSE if missing else REPORT)
 
-    def run(self, until: str) -> None:
-        """Start the stages up to one in the background; finished ones that nothing changed are skipped."""
-        parameters = self.parameters
-        if self._run.running:
-            return
-        if not parameters.videoPath:
-            self.say(_("Choose a video first."))
-            return
-        if not Path(parameters.videoPath).exists():
-            self.say(_("{path} does not exist; choose the video again.").format(path=parameters.videoPath))
-            return
-        if not parameters.casePath:
-            self.say(_("Choose a case folder first."))
-            return
-        try:
-            self.case.mkdir(parents=True, exist_ok=True)
-            (self.case / PANEL_FILE).write_text(self.parameters_as_text())
-        except OSError:
-            self.say(_("The case folder cannot be written; choose a folder of your own."))
-            return
-        self._running_stage, self._stage_percent = "", 0
-        self._started, self._first_overall = time.monotonic(), None
-        self._finished_stages = set()
-        self.ui.progressBar.value = 0
-        self.ui.detailsText.clear()
-        self.say(_("Running …"))
-        needed = STAGES.index(until) >= STAGES.index("landmarks")
-        # Complete ones also decide which frames are chosen.
-        landmarks = self.landmarks.file() if needed or not self.landmarks.missing() else None
-        self._run.start(self.logic.arguments(parameters, landmarks, until))
-        self.refresh()
+    def run(self, stage) -> None:
+        """Start what a stage needs and the stage itself in the background; what nothing changed is skipped."""
+        if not self.running:
+            # Markers are looked for as soon as there are frames: a mirrored one is told before the long run.
+            self.current_run.start((MARKERS, stage))
+            self.refresh()
 
-    def _on_event(self, event) -> None:
-        if event["event"] != "progress":
-            return
-        overall = event["overall"]
-        self._running_stage, self._stage_percent = event["stage"], round(100 * event["fraction"])
-        self.ui.progressBar.value = round(100 * overall)
-        if self._first_overall is None:
-            self._first_overall = overall
-        self.say(f"{event['stage']}: {event['words']}. {self._remaining(overall)}")
-        if event["finished"]:
-            self._finished_stages.add(event["stage"])
-            self._show_stage(event["stage"], skipped=event["words"].startswith("unchanged"))
+    def complete_landmarks(self):
+        """Return the landmark file if it gives all six, else None: complete ones also decide which frames are chosen."""
+        return None if self.landmarks.missing() else self.landmarks.file()
 
-    def _remaining(self, overall: float) -> str:
-        done, elapsed = overall - self._first_overall, time.monotonic() - self._started
-        if done < 0.05 or elapsed < 3:
-            return ""
-        seconds = elapsed * (1 - overall) / done
-        return _("About {minutes:.0f} min left.").format(minutes=seconds / 60) if seconds > 90 else _("Less than 2 min left.")
-
-    def _show_stage(self, stage: str, skipped: bool) -> None:
-        if not skipped:
-            show = {
-                "frames": [self.video.show_frames, self.landmarks.open_case],
-                "cameras": [self.cameras.show_cameras],
-                "dense": [self.cameras.show_points],
-                "fit": [self.video.show_frames],  # whether the patient moved
-            }.get(stage, [])
-            for function in show:
-                qt.QTimer.singleShot(0, function)
+    def stage_done(self, name: str, skipped: bool) -> None:
+        """Show the files of a stage that has just been done."""
+        show = {
+            FRAMES.name: [self.video.show_frames, self.landmarks.open_case],
+            MARKERS.name: [self.video.show_frames],
+            CAMERAS.name: [self.cameras.show_cameras],
+            DENSE.name: [self.cameras.show_points],
+            FIT.name: [self.video.show_frames],  # whether the patient moved
+        }
+        for function in [] if skipped else show.get(name, []):
+            qt.QTimer.singleShot(0, function)
         qt.QTimer.singleShot(0, self.refresh)
 
-    def _on_end(self, outcome) -> None:
-        self._running_stage = ""
-        self.ui.detailsText.setPlainText(outcome.details)
-        if outcome.kind == DONE:
-            self.ui.progressBar.value = 100
-            doubts = outcome.result.get("doubts", [])
-            self.say(_("Done, but DOUBTFUL: {doubts}").format(doubts=" ".join(doubts)) if doubts else _("Done."))
-            if "report" in self._finished_stages:
-                self.result.show()
-            elif self.landmarks.missing():
-                self.say(_("Done. Now place the six landmarks."))
-        else:
-            self.say(outcome.sentence)
+    def run_ended(self, finished: set) -> None:
+        """Show the result, or say what comes next."""
+        if REPORT.name in finished:
+            self.result.show()
+        elif finished and self.landmarks.missing():
+            self.say(_("Done. Now place the six landmarks."))
         self.refresh()
 
     # Scene ---------------------------------------------------------------------------------------------------------
-
-    def parameters_as_text(self) -> str:
-        """Return all parameters as one line of JSON."""
-        return json.dumps({name: getattr(self.parameters, name) for name in PARAMETER_NAMES})
 
     def _connect_parameters(self) -> None:
         if self._node_observed is not None:
@@ -459,7 +290,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.refresh()
 
     def _on_scene_closes(self, caller, event) -> None:
-        self._run.cancel()
+        self.current_run.process.cancel()
 
     def _on_scene_changed(self, caller, event) -> None:
         self._connect_parameters()
@@ -467,73 +298,9 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _on_node_removed(self, caller, event, node) -> None:
-        if node is not None and node.GetAttribute(patient.CASE) == self.parameters.casePath:
+        if node is not None and node.GetAttribute(patient.CASE) == self.parameters.case_folder:
             self._on_parameters(None, None)
 
     def _on_case_path(self, path: str) -> None:
-        if one_spelling(path) != self.parameters.casePath:
+        if one_spelling(path) != self.parameters.case_folder:
             self.choose_case(path)
-
-    def _refresh_patients(self) -> None:
-        cases = [case for case in patient.cases_in_scene() if case != EXPLORED]
-        fill(self.ui.patientComboBox, [("", _("(new)"))] + [(str(case), case.name) for case in cases])
-        select(self.ui.patientComboBox, self.parameters.casePath if self.case in cases else "")
-        self.ui.removePatientButton.enabled = self.case in cases
-
-    def _on_patient(self, index: int) -> None:
-        path = self.ui.patientComboBox.itemData(index)
-        if not path or path == self.parameters.casePath:
-            return
-        kept = patient.read_provenance(Path(path), "parameters")
-        if kept:
-            self._set_parameters(kept)
-        self.choose_case(path)
-        patient.show_only(Path(path))
-
-    def _remove_patient(self) -> None:
-        if self.case is not None:
-            patient.remove_case(self.case)
-            self.say(_("Removed from the scene; the case folder is kept."))
-            self.refresh()
-
-
-class BreastReconstructionTest(ScriptedLoadableModuleTest):
-    """A short test that also runs inside Slicer (Reload and Test)."""
-
-    def setUp(self):
-        """Start from an empty scene."""
-        slicer.mrmlScene.Clear()
-
-    def runTest(self):
-        """Run each test."""
-        self.setUp()
-        self.test_command_line_of_the_parameters()
-        self.setUp()
-        self.test_surface_node_has_scalars()
-
-    def test_command_line_of_the_parameters(self):
-        """The parameters become a command line that the library understands."""
-        logic = BreastReconstructionLogic()
-        parameters = logic.getParameterNode()
-        parameters.videoPath, parameters.casePath, parameters.distanceMm = "video.mp4", "case", 210.0
-        settings = settings_from_arguments(logic.arguments(parameters, "landmarks.csv", "report"))
-        self.assertEqual(settings.frame_count, 30)
-        self.assertEqual(settings.scales[0].mm, 210.0)
-        self.delayDisplay("parameters become settings")
-
-    def test_surface_node_has_scalars(self):
-        """A mesh becomes a model node with its scalars, in a folder of the subject hierarchy."""
-        import numpy as np
-
-        from BreastReconstructionLib.mesh.mesh import TriangleMesh
-        from BreastReconstructionLib.scene import nodes
-
-        points = np.array([[0.0, 0, 0], [100, 0, 0], [0, 100, 0], [0, 0, 100]])
-        faces = np.array([[0, 2, 1], [0, 1, 3], [1, 2, 3], [0, 3, 2]])
-        scalars = {"residual_mm": np.arange(4.0), "views": np.ones(4)}
-        case = Path("test case")
-        node = nodes.show_surface(case, TriangleMesh(points, faces, points / 100, None, scalars), "residual_mm")
-        self.assertEqual(node.GetDisplayNode().GetActiveScalarName(), "residual_mm")
-        self.assertEqual(patient.cases_in_scene(), [case])
-        self.assertTrue(np.allclose(nodes.mesh_of(node).vertices, points))
-        self.delayDisplay("surface node has scalars")

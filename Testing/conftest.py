@@ -10,9 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
+from BreastReconstructionLib.capabilities import STAGES as DECLARED
 from BreastReconstructionLib.core.resources import resource_path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Names, in the order in which they run.
+STAGES = tuple(stage.name for stage in DECLARED)
 
 
 def run_cli(*arguments, timeout=1200, **options):
@@ -139,8 +142,8 @@ def fresh(panel, small_input, tmp_path):
     pictures, _ = small_input
     panel.ui.videoPathEdit.currentPath = str(pictures)
     panel.ui.casePathEdit.currentPath = str(tmp_path / "case")
-    panel.ui.frameCountSpinBox.value = 16
-    choose(panel.ui.strategyComboBox, "uniform")
+    panel.ui.option_frame_count.value = 16
+    choose(panel.ui.option_strategy, "uniform")
     choose(panel.ui.scaleComboBox, "approximate")
-    panel.ui.detailSpinBox.value = 6.0
+    panel.ui.option_detail_mm.value = 6.0
     return panel

@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from BreastReconstructionLib.pipeline import Reconstruction, Settings
 
+from BreastReconstructionLib.capabilities.torso.stages import ALIGN
 from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.geometry.transforms import fit_similarity
 from BreastReconstructionLib.mesh.mesh import vertex_normals
@@ -25,7 +25,7 @@ SAMPLE_SEED = 1
 
 def cloud_of_case(case: Path, torso: Torso) -> tuple[np.ndarray, np.ndarray]:
     """Return (N, 3) points and (6, 3) landmarks of a case in the model frame of its torso."""
-    aligned = Reconstruction(Case(case), Settings(video=case)).align
+    aligned = Case(case).result(ALIGN)
     skin = torso.to_model.apply(torso.vertices_ras)
     first = fit_similarity(aligned.landmarks_model, torso.to_model.apply(torso.landmarks_ras))
     points = first.apply(aligned.points_model)

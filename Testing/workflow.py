@@ -109,4 +109,4 @@ def place_landmarks(panel, sample: Path, offsets: tuple[int, ...] = (0, -5, 5)) 
 def start_and_wait_for(panel, button, stage, at_least=1) -> None:
     """Press a button and wait until a stage of its run has come so far, in per cent."""
     button.click()
-    wait(lambda: panel._running_stage == stage and panel._stage_percent >= at_least, 120)
+    wait(lambda: panel.current_run.stage == stage and panel.current_run.percent >= at_least, 120)

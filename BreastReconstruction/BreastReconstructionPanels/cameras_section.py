@@ -1,12 +1,16 @@
 """Section Cameras: who finds them, and the result in the 3D view."""
 
 import ctk
-from BreastReconstructionLib.choices import bind, fill, select, show_path
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.capabilities.torso.stages import CAMERAS, DENSE
+from BreastReconstructionLib.core.options import options_of
+from BreastReconstructionLib.core.run import StageState
 from BreastReconstructionLib.scene import nodes
-from BreastReconstructionLib.sfm.dense import DenseCloud
-from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction, world_upright
+from BreastReconstructionLib.sfm.reconstruction import world_upright
+
+from .choices import bind, fill, select, show_path
+from .form import OptionsForm
 
 # More points than this do not make the view clearer.
 SHOWN_POINTS = 60_000
@@ -30,15 +34,16 @@ class CamerasSection:
         )
         bind(ui.backendComboBox, lambda: module.parameters, "backend", module.refresh)
         self._paths = {
-            "cameraPath": ui.cameraPathEdit,
-            "vggsfmPython": ui.vggsfmPythonEdit,
-            "vggsfmFolder": ui.vggsfmFolderEdit,
+            "camera_path": ui.cameraPathEdit,
+            "vggsfm_python": ui.vggsfmPythonEdit,
+            "vggsfm_checkout": ui.vggsfmFolderEdit,
         }
         for name, edit in self._paths.items():
             edit.connect("currentPathChanged(QString)", self._setter(name))
         ui.cameraPathEdit.filters = ui.vggsfmPythonEdit.filters = ctk.ctkPathLineEdit.Files
         ui.vggsfmFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
-        ui.camerasButton.clicked.connect(lambda: module.run("dense"))
+        self._form = OptionsForm(module, ui.camerasForm, [*options_of(CAMERAS.options), *options_of(DENSE.options)])
+        ui.camerasButton.clicked.connect(lambda: module.run(DENSE))
 
     def _setter(self, name: str):
         def changed(path):
@@ -50,14 +55,16 @@ class CamerasSection:
     def refresh(self, states) -> None:
         """Show the parameters and the state."""
         ui, parameters = self._ui, self._module.parameters
+        self._form.refresh()
         select(ui.backendComboBox, parameters.backend)
         for name, edit in self._paths.items():
             show_path(edit, getattr(parameters, name))
         ui.cameraPathEdit.enabled = parameters.backend == "import"
         ui.vggsfmPythonEdit.enabled = ui.vggsfmFolderEdit.enabled = parameters.backend == "vggsfm"
-        stage = "cameras" if states["cameras"] != "done" else "dense"
-        words = self._module.state_words(stage, states[stage])
-        if states["cameras"] == "done" and self.reconstruction is not None:
+        found_cameras = states[CAMERAS.name] is StageState.DONE
+        stage = DENSE if found_cameras else CAMERAS
+        words = self._module.state_words(stage, states[stage.name])
+        if found_cameras and self.reconstruction is not None:
             found, lost = len(self.reconstruction.cameras), len(self.reconstruction.lost)
             words = _("{found} of {all} frames placed in space. Points: {words}").format(
                 found=found, all=found + lost, words=words
@@ -66,8 +73,7 @@ class CamerasSection:
 
     def show_cameras(self) -> None:
         """Show frusta and sparse points, upright and about life-size until the landmarks say more."""
-        folder = self._module.stage_folder("cameras")
-        self.reconstruction = None if folder is None else CameraReconstruction.load(folder / "cameras.json")
+        self.reconstruction = self._module.result_of(CAMERAS)
         self._ui.camerasText.text = ""
         if self.reconstruction is None:
             return
@@ -76,9 +82,10 @@ class CamerasSection:
         lines += self.reconstruction.warnings
         self._ui.camerasText.text = " ".join(lines)
         upright = self._upright()
-        nodes.show_cameras(self._module.case, {name: camera.moved(upright) for name, camera in cameras.items()})
-        if self._module.stage_folder("dense") is None:
-            nodes.show_cloud(self._module.case, upright.apply(self.reconstruction.points_world), self.reconstruction.colors)
+        nodes.show_cameras(self._module.case_folder, {name: camera.moved(upright) for name, camera in cameras.items()})
+        if self._module.result_of(DENSE) is None:
+            points = upright.apply(self.reconstruction.points_world)
+            nodes.show_cloud(self._module.case_folder, points, self.reconstruction.colors)
 
     def _upright(self):
         """The similarity from world to patient space, or to an upright frame of about life-size while there is no surface."""
@@ -86,12 +93,11 @@ class CamerasSection:
 
     def show_points(self) -> None:
         """Show the dense points instead of the sparse ones."""
-        folder = self._module.stage_folder("dense")
+        cloud = None if self.reconstruction is None else self._module.result_of(DENSE)
         self.points_world = None
-        if folder is None or self.reconstruction is None:
+        if cloud is None:
             return
-        cloud = DenseCloud.load(folder / "dense.npz")
         self.points_world = cloud.points_world.astype(float)
         upright = self._upright()
         step = max(1, len(cloud.points_world) // SHOWN_POINTS)
-        nodes.show_cloud(self._module.case, upright.apply(self.points_world[::step]), cloud.colors[::step])
+        nodes.show_cloud(self._module.case_folder, upright.apply(self.points_world[::step]), cloud.colors[::step])

@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 
 import numpy as np
-from BreastReconstructionLib.process import FAILED, LibraryProcess
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.geometry.transforms import Frame
 from BreastReconstructionLib.mesh.mesh import TriangleMesh
 from BreastReconstructionLib.scene import nodes
+
+from .process import FAILED
 
 DIRECTIONS = 6
 # The shapes belong to no patient.
@@ -21,9 +23,9 @@ EXPLORED = Path("Shape model")
 class ExploreSection:
     """Sliders that talk to a process; only the newest position is asked for while it computes."""
 
-    def __init__(self, module):
+    def __init__(self, module, make_process):
         self._module, self._ui = module, module.ui
-        self._process = LibraryProcess(self._on_event, self._on_end)
+        self.process = make_process(self._on_event, self._on_end)
         self._folder = None
         self._waiting = self._asked = self._changed = None
         self.refresh_seconds = []  # from a slider's step to the shape in the scene
@@ -35,9 +37,14 @@ class ExploreSection:
             slider.enabled = False
         self._ui.exploreState.text = _("Ready.")
 
+    @property
+    def busy(self) -> bool:
+        """True while a shape is awaited."""
+        return self._asked is not None
+
     def stop(self) -> None:
         """End the process."""
-        self._process.stop()
+        self.process.stop()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -51,9 +58,9 @@ class ExploreSection:
             return
         self._folder = tempfile.mkdtemp(prefix="BreastReconstruction")
         self._waiting, self._asked = [slider.value for slider in self._sliders], None
-        model = self._module.parameters.modelPath
+        model = self._module.parameters.model
         self._ui.exploreState.text = _("Starting …")
-        self._process.start(["model", "explore", *([model] if model else []), "-o", self._folder])
+        self.process.start(["model", "explore", *([model] if model else []), "-o", self._folder])
 
     def _to_mean(self) -> None:
         for slider in self._sliders:
@@ -66,14 +73,14 @@ class ExploreSection:
             self._ask()
 
     def _ask(self) -> None:
-        if self._process.running and self._waiting is not None:
+        if self.process.running and self._waiting is not None:
             self._asked, self._waiting = (self._waiting, self._changed), None
-            self._process.send(json.dumps(self._asked[0]))
+            self.process.send(json.dumps(self._asked[0]))
 
     def _on_event(self, event) -> None:
         if "file" in event:
             with np.load(event["file"]) as file:
-                mesh = TriangleMesh(file["vertices"], file["faces"], file["normals"])
+                mesh = TriangleMesh(file["vertices"], file["faces"], Frame.PATIENT, file["normals"])
             nodes.show_surface(EXPLORED, mesh, "texture", "explored")
             if self._asked is not None and self._asked[1] is not None:
                 self.refresh_seconds.append(time.perf_counter() - self._asked[1])

@@ -1,28 +1,29 @@
 """Section Landmarks: the six points, placed on frames in the Red slice view or read from a file."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import qt
 import slicer
-from BreastReconstructionLib.choices import fill, select
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.capabilities.torso.stages import FRAMES
 from BreastReconstructionLib.core.errors import BreastReconstructionError
 from BreastReconstructionLib.landmarks.files import (
+    PICKS_FILE,
     LandmarkInput,
     read_landmarks,
     read_video_picks,
     write_landmarks_mrk_json,
     write_landmarks_pp,
-    write_video_picks,
 )
-from BreastReconstructionLib.landmarks.locate import check_order, locate_landmarks, most_frontal, triangulate_picks
+from BreastReconstructionLib.landmarks.locate import most_frontal
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.scene import nodes, views
 
-FILE_NAME = "landmarks.csv"
+from .choices import fill, select
+from .landmark_picks import LandmarkPicks
+
 PLACED_EVENTS = ("PointPositionDefinedEvent", "PointEndInteractionEvent", "PointPositionUndefinedEvent")
 
 
@@ -31,11 +32,8 @@ class LandmarksSection:
 
     def __init__(self, module):
         self._module, self._ui = module, module.ui
-        self._picks = {}  # video frame -> landmark -> pixel
-        self._order = []  # (video frame, landmark), as they were placed
-        self._frames = {}  # frame name -> video frame
+        self.picks = LandmarkPicks()
         self._frame = ""
-        self._width, self._mirrored = 0, False  # of the chosen frames
         self._filling = False
         ui = self._ui
         ui.landmarkTable.setColumnCount(3)
@@ -55,15 +53,24 @@ class LandmarksSection:
 
     def file(self):
         """Return the landmark file that a run shall use, or None if nothing is placed or loaded."""
-        given = self._module.parameters.landmarksFile
+        given = self._module.parameters.landmarks
         if given:
             return Path(given)
-        path = None if self._module.case is None else self._module.case / FILE_NAME
-        return path if path is not None and path.exists() else None
+        own = self._own_file()
+        return own if own is not None and own.exists() else None
+
+    def _own_file(self):
+        """Where the picks of the case are kept."""
+        return None if self._module.case_folder is None else self._module.case_folder / PICKS_FILE
+
+    def use_own_file(self) -> None:
+        """Go on with the picks in the case, if it is those that the settings name: they can be changed by clicks."""
+        if self._module.parameters.landmarks == str(self._own_file()):
+            self._module.parameters.landmarks = ""
 
     def video_frame_of(self, name: str) -> int:
         """Return the index in the video of a chosen frame."""
-        return self._frames[name]
+        return self.picks.frames[name]
 
     def missing(self) -> list:
         """Return the landmarks that are placed in no frame and given by no file."""
@@ -76,20 +83,12 @@ class LandmarksSection:
 
     def open_case(self) -> None:
         """Read the frames and the picks of the case; the Red slice view shows nothing until a frame is asked for."""
-        folder = self._module.stage_folder("frames")
-        self._frames, self._picks, self._order = {}, {}, []
-        if folder is not None:
-            document = json.loads((folder / "frames.json").read_text())
-            self._frames = dict(zip(document["names"], document["video_frames"]))
-            self._width, self._mirrored = document["width"], document.get("mirrored", False)
-        fill(self._ui.frameComboBox, [(name, name[:-4]) for name in self._frames])
-        if self._frame not in self._frames:
+        self.picks = LandmarkPicks(self._module.result_of(FRAMES))
+        fill(self._ui.frameComboBox, [(name, name[:-4]) for name in self.picks.frames])
+        if self._frame not in self.picks.frames:
             self._frame = ""
         try:
-            for pick in self._given().picks:
-                if pick.video_frame is not None:
-                    self._picks.setdefault(pick.video_frame, {})[pick.landmark] = np.array([pick.x_px, pick.y_px])
-                    self._order.append((pick.video_frame, pick.landmark))
+            self.picks.add(self._given())
         except BreastReconstructionError as error:
             self._module.say(str(error))
         if self._frame:
@@ -100,10 +99,9 @@ class LandmarksSection:
         ui, missing = self._ui, self.missing()
         located, errors, sentence = self._located()
         for row, name in enumerate(LANDMARK_NAMES):
-            views = sum(name in placed for placed in self._picks.values())
             error = errors.get(name)
             ui.landmarkTable.setItem(row, 0, qt.QTableWidgetItem(name))
-            ui.landmarkTable.setItem(row, 1, qt.QTableWidgetItem(str(views)))
+            ui.landmarkTable.setItem(row, 1, qt.QTableWidgetItem(str(self.picks.count_of(name))))
             ui.landmarkTable.setItem(row, 2, qt.QTableWidgetItem("" if error is None else f"{error:.1f} px"))
         if sentence:
             ui.landmarksState.text = sentence
@@ -113,25 +111,25 @@ class LandmarksSection:
             ui.landmarksState.text = _("Done: six landmarks.")
         else:
             ui.landmarksState.text = _("Six landmarks; checked once the points are found.")
-        following = self._next()
+        following = self.picks.next_on(self._frame)
         words = _("Next: {name} (left and right are the patient's)") if following else _("All six are placed on this frame.")
         ui.nextLandmarkLabel.text = words.format(name=following)
         guide = self._module.resourcePath(f"Icons/Guides/{following or LANDMARK_NAMES[0]}.png")
         ui.guidePicture.setPixmap(qt.QPixmap(guide))
-        ui.landmarksText.text = self._module.parameters.landmarksFile and _("Landmarks of the file {name}.").format(
-            name=Path(self._module.parameters.landmarksFile).name
+        ui.landmarksText.text = self._module.parameters.landmarks and _("Landmarks of the file {name}.").format(
+            name=Path(self._module.parameters.landmarks).name
         )
 
     # Frames in the slice view --------------------------------------------------------------------------------------
 
     def show_frame(self, name: str) -> None:
         """Show a frame in the Red slice view, with its picks and where other frames' picks should be."""
-        folder = self._module.stage_folder("frames")
-        if folder is None or name not in self._frames:
+        frames = self._module.result_of(FRAMES)
+        if frames is None or name not in self.picks.frames:
             return
         self._frame = name
         select(self._ui.frameComboBox, name)
-        volume = nodes.show_frame(self._module.case, folder / name, self._module.result.outline(name))
+        volume = nodes.show_frame(self._module.case_folder, frames.folder / name, self._module.result.outline(name))
         red = views.red_slice_widget()
         if red is None:
             self._module.say(_("The view layout has no Red slice view; choose another layout to see the frames."))
@@ -157,8 +155,8 @@ class LandmarksSection:
             return
         self._filling = True
         try:
-            node = nodes.show_picks(self._module.case, self._picks.get(self._frames[self._frame], {}))
-            nodes.show_predicted(self._module.case, self._predicted())
+            node = nodes.show_picks(self._module.case_folder, self.picks.on(self._frame))
+            nodes.show_predicted(self._module.case_folder, self._predicted())
         finally:
             self._filling = False
         interaction = nodes.interaction_node()
@@ -177,7 +175,7 @@ class LandmarksSection:
         located, _errors, _sentence = self._located()
         if located is None or self._frame not in cameras:
             return {}
-        here = self._picks.get(self._frames[self._frame], {})
+        here = self.picks.on(self._frame)
         pixels, depth = cameras[self._frame].project(located)
         return {
             name: pixels[i]
@@ -186,7 +184,7 @@ class LandmarksSection:
         }
 
     def _browse(self, step: int) -> None:
-        names = list(self._frames)
+        names = list(self.picks.frames)
         if not names:
             self._module.say(_("Choose frames first."))
         elif not self._frame:
@@ -197,7 +195,7 @@ class LandmarksSection:
 
     def _show_frontal(self) -> None:
         cameras = self._cameras()
-        names = list(self._frames)
+        names = list(self.picks.frames)
         if not names:
             self._module.say(_("Choose frames first."))
             return
@@ -210,11 +208,11 @@ class LandmarksSection:
         if not checked:
             nodes.stop_placing()
             return
-        if not self._frames:
+        if not self.picks.frames:
             self._ui.placeButton.checked = False
             self._module.say(_("Choose frames first; the landmarks are placed on them."))
             return
-        self._module.parameters.landmarksFile = ""
+        self._module.parameters.landmarks = ""
         if not self._frame:
             self._show_frontal()
         else:
@@ -228,27 +226,19 @@ class LandmarksSection:
     def _on_placed(self, node, event) -> None:
         if self._filling or not self._frame:
             return
-        frame = self._frames[self._frame]
-        before, now = self._picks.get(frame, {}), nodes.read_picks(node)
-        self._order += [(frame, name) for name in now if name not in before]
-        self._order = [(f, name) for f, name in self._order if f != frame or name in now]
-        self._picks[frame] = now
+        self.picks.place(self._frame, nodes.read_picks(node))
         self._write()
-        if not self._next() and self._ui.placeButton.checked:
+        if not self.picks.next_on(self._frame) and self._ui.placeButton.checked:
             self._ui.placeButton.checked = False
         self._module.refresh()
 
     def _take_back(self) -> None:
-        if not self._order:
-            return
-        frame, name = self._order.pop()
-        self._picks.get(frame, {}).pop(name, None)
-        self._changed()
+        if self.picks.take_back():
+            self._changed()
 
     def _clear_frame(self) -> None:
         if self._frame:
-            self._picks.pop(self._frames[self._frame], None)
-            self._order = [(frame, name) for frame, name in self._order if frame != self._frames[self._frame]]
+            self.picks.clear(self._frame)
             self._changed()
 
     def _changed(self) -> None:
@@ -257,15 +247,10 @@ class LandmarksSection:
         self._module.refresh()
 
     def _write(self) -> None:
-        rows = [(name, frame, *pixel) for frame, placed in sorted(self._picks.items()) for name, pixel in placed.items()]
         try:
-            write_video_picks(self._module.case / FILE_NAME, self._as_filmed(rows))
+            self.picks.write(self._own_file())
         except OSError:
             self._module.say(_("The landmarks cannot be written to the case folder; choose a folder of your own."))
-
-    def _next(self) -> str:
-        placed = self._picks.get(self._frames.get(self._frame), {})
-        return next((name for name in LANDMARK_NAMES if name not in placed), "")
 
     # In space ------------------------------------------------------------------------------------------------------
 
@@ -274,53 +259,22 @@ class LandmarksSection:
         path = self.file()
         if path is None:
             return LandmarkInput((), {})
-        given = LandmarkInput(read_video_picks(path), {}) if path.name == FILE_NAME else read_landmarks(path)
+        given = LandmarkInput(read_video_picks(path), {}) if path.name == PICKS_FILE else read_landmarks(path)
         if given.names_pictures:
             given = given.of_pictures(self._module.video.picture_files())
-        return given.flipped(self._width) if self._mirrored else given
-
-    def _as_filmed(self, rows: list) -> list:
-        """Rows of picks with the pixels of the video as it was filmed, which is what files hold."""
-        return [(name, frame, self._width - x if self._mirrored else x, y) for name, frame, x, y in rows]
+        return self.picks.flipped(given)
 
     def _cameras(self) -> dict:
         reconstruction = self._module.cameras.reconstruction
         return {} if reconstruction is None else reconstruction.cameras
 
     def _located(self):
-        """Return the (6, 3) landmarks in world or None, the reprojection error of each in px, and a complaint or ''."""
-        cameras = self._cameras()
-        errors = {}
-        if not cameras:
-            return None, errors, ""
-        names = {number: name for name, number in self._frames.items()}
-        by_name = {
-            name: [
-                (cameras[names[f]], placed[name])
-                for f, placed in self._picks.items()
-                if name in placed and names.get(f) in cameras
-            ]
-            for name in LANDMARK_NAMES
-        }
-        points = {}
-        for name, seen in by_name.items():
-            if len(seen) > 1:
-                points[name], errors[name] = triangulate_picks([c for c, _p in seen], np.array([p for _c, p in seen]))
-        if self.missing():
-            return None, errors, ""
+        """See LandmarkPicks.located."""
         try:
-            given = self._given()
-            if len(points) == len(LANDMARK_NAMES):
-                located = np.array([points[name] for name in LANDMARK_NAMES])
-                check_order(located, list(cameras.values()))
-                return located, errors, ""
-            cloud = self._module.cameras.points_world
-            if cloud is None and not given.points:
-                return None, errors, ""
-            points = np.zeros((1, 3)) if cloud is None else cloud
-            return locate_landmarks(given, cameras, names, points).points_world, errors, ""
+            given = None if self.missing() else self._given()
         except BreastReconstructionError as error:
-            return None, errors, str(error)
+            return None, {}, str(error)
+        return self.picks.located(given, self._cameras(), self._module.cameras.points_world)
 
     # Files ---------------------------------------------------------------------------------------------------------
 
@@ -338,7 +292,7 @@ class LandmarksSection:
         except BreastReconstructionError as error:
             self._module.say(str(error))
             return
-        self._module.parameters.landmarksFile = str(path)
+        self._module.parameters.landmarks = str(path)
         self.open_case()
         self._module.refresh()
 
@@ -360,7 +314,7 @@ class LandmarksSection:
             if path.name.endswith(".csv"):
                 picks = [pick for pick in self._given().picks if pick.video_frame is not None]
                 rows = [(pick.landmark, pick.video_frame, pick.x_px, pick.y_px) for pick in picks]
-                write_video_picks(path, self._as_filmed(rows))
+                self.picks.write_rows(path, rows)
             elif located is None:
                 self._module.say(sentence or _("Points in space need the cameras; find them first."))
             else:

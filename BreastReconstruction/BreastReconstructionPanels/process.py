@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import qt
 import slicer
@@ -38,6 +39,26 @@ class Outcome:
     details: str = ""
 
 
+class Worker(Protocol):
+    """What the panel starts, hears and ends; LibraryProcess, or what a test puts in its place."""
+
+    @property
+    def running(self) -> bool:
+        """True from the start until the end was told."""
+
+    def start(self, arguments: list) -> None:
+        """Run the command line with these arguments."""
+
+    def send(self, line: str) -> None:
+        """Write one line to its input."""
+
+    def cancel(self) -> None:
+        """Ask it to stop."""
+
+    def stop(self) -> None:
+        """End it at once, without telling anybody."""
+
+
 class LibraryProcess:
     """Starts, hears and ends one run at a time.
 
@@ -64,6 +85,11 @@ class LibraryProcess:
     def worker(self):
         """Process number of the interpreter that works, None until it has told it."""
         return self._worker if self.running else None
+
+    @property
+    def launcher(self):
+        """Process number of what was started, which may be the worker's parent; None while nothing runs."""
+        return int(self._process.processId()) if self.running else None
 
     def start(self, arguments: list) -> None:
         """Run the command line with these arguments; failures, too, are told by `on_end`."""

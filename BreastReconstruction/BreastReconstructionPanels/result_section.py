@@ -3,16 +3,12 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import qt
 import slicer
-from BreastReconstructionLib.pipeline import report_lines
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.geometry.transforms import Similarity
-from BreastReconstructionLib.landmarks.files import read_landmarks
-from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
-from BreastReconstructionLib.mesh.files import read_mesh, write_ply
+from BreastReconstructionLib.capabilities.torso.stages import REPORT, SURFACE
+from BreastReconstructionLib.mesh.files import write_ply
 from BreastReconstructionLib.scene import nodes, patient, views
 
 
@@ -28,18 +24,19 @@ class ResultSection:
         ui.slicesCheckBox.connect("toggled(bool)", self._show_in_slices)
         ui.outlineCheckBox.connect("toggled(bool)", self._on_outline)
         ui.exportButton.clicked.connect(self._export)
-        ui.reportButton.clicked.connect(lambda: self._open(self._module.case and self._module.case / "report.png"))
-        ui.folderButton.clicked.connect(lambda: self._open(self._module.case))
+        ui.reportButton.clicked.connect(self._open_sheet)
+        ui.folderButton.clicked.connect(lambda: self._open(self._module.case_folder))
 
     def node(self):
         """Return the case's surface node, or None."""
-        return None if self._module.case is None else patient.find_node(self._module.case, nodes.SURFACE)
+        case = self._module.case_folder
+        return None if case is None else patient.find_node(case, nodes.SURFACE)
 
     def refresh(self, states) -> None:
         """Say in words how good the result is, and whether it is out of date."""
-        ui, folder = self._ui, self._module.stage_folder("report")
-        ui.resultState.text = self._module.state_words("report", states["report"])
-        ready = folder is not None
+        ui, report = self._ui, self._module.result_of(REPORT)
+        ui.resultState.text = self._module.state_words(REPORT, states[REPORT.name])
+        ready = report is not None
         for widget in (ui.reportButton, ui.folderButton, ui.outlineCheckBox):
             widget.enabled = ready
         has_node = self.node() is not None
@@ -47,33 +44,30 @@ class ResultSection:
             widget.enabled = has_node
         ui.resultText.text = ""
         if ready:
-            report = json.loads((folder / "report.json").read_text())
-            seen = _("{share:.0f} % of the surface is seen by a frame.").format(share=100 * report["surface"]["seen_share"])
-            ui.resultText.text = "\n".join([seen, *report_lines(report)])
+            share = 100 * report.numbers["surface"]["seen_share"]
+            seen = _("{share:.0f} % of the surface is seen by a frame.").format(share=share)
+            ui.resultText.text = "\n".join([seen, *report.lines()])
 
     def world_to_patient(self):
         """Return the similarity from world to patient space (mm, RAS), or None while there is no surface."""
-        folder = self._module.stage_folder("surface")
-        if folder is None:
-            return None
-        return Similarity.from_dict(json.loads((folder / "surface.json").read_text())["world_to_patient_ras_mm"])
+        surface = self._module.result_of(SURFACE)
+        return None if surface is None else surface.world_to_patient
 
     def show(self) -> None:
         """Put surface and landmarks of the case into the scene, in two turns of the event loop."""
-        case = self._module.case
-        if self._module.stage_folder("report") is None:
+        case, report, surface = self._module.case_folder, self._module.result_of(REPORT), self._module.result_of(SURFACE)
+        if report is None or surface is None:
             return
         self._outlines = {}
-        mesh = read_mesh(case / "surface.ply")
-        qt.QTimer.singleShot(0, lambda: self._show_mesh(case, mesh))
+        mesh = surface.mesh
+        qt.QTimer.singleShot(0, lambda: self._show_mesh(case, mesh, surface.landmarks_ras, report))
 
-    def _show_mesh(self, case: Path, mesh) -> None:
-        if case != self._module.case:
+    def _show_mesh(self, case: Path, mesh, landmarks_ras, report) -> None:
+        if case != self._module.case_folder:
             return
         nodes.show_surface(case, mesh, self._module.parameters.colouring)
-        points = read_landmarks(case / "landmarks.mrk.json").points  # RAS mm: the file is the result's
-        nodes.show_landmarks(case, np.array([points[name] for name in LANDMARK_NAMES]))
-        self._write_provenance(case)
+        nodes.show_landmarks(case, landmarks_ras)
+        self._write_provenance(case, report.numbers, report.doubts)
         self._module.cameras.show_cameras()
         self._module.cameras.show_points()
         for role in (nodes.CLOUD, nodes.CAMERAS):  # they hide the surface, and it is what counts now
@@ -89,16 +83,15 @@ class ResultSection:
             view.resetCamera()
         self._module.refresh()
 
-    def _write_provenance(self, case: Path) -> None:
-        report = json.loads((case / "report.json").read_text())
+    def _write_provenance(self, case: Path, report: dict, doubts: list) -> None:
         node = self.node()
         if node is not None:  # a number that is doubted says so wherever the surface goes
-            node.SetAttribute("BreastReconstruction.doubts", " ".join(report["doubts"]) or None)
+            node.SetAttribute("BreastReconstruction.doubts", " ".join(doubts) or None)
         patient.write_provenance(
             case,
             {
                 "program": report["program"],
-                "doubts": " ".join(report["doubts"]),
+                "doubts": " ".join(doubts),
                 "handedness": report["handedness"],
                 "written": report["written"],
                 "scale": report["scale"]["source"],
@@ -106,17 +99,16 @@ class ResultSection:
                 "model": report["fit"]["model"],
                 "frames": f"{report['frames']['registered']} of {report['frames']['selected']}",
                 "median_uncertainty_mm": f"{report['surface']['median_uncertainty_mm']:.2f}",
-                "parameters": self._module.parameters_as_text(),
+                "parameters": json.dumps(self._module.patients.parameters_as_values()),
             },
         )
 
     def outline(self, frame: str):
         """Return the outline's (N, 2) pixels on a frame if they are to be shown, else None."""
-        if not self._ui.outlineCheckBox.checked or self._module.stage_folder("report") is None:
+        report = self._module.result_of(REPORT) if self._ui.outlineCheckBox.checked else None
+        if report is None:
             return None
-        if not self._outlines:
-            with np.load(self._module.stage_folder("report") / "outlines.npz") as file:
-                self._outlines = dict(file)
+        self._outlines = self._outlines or report.outlines
         return self._outlines.get(frame)
 
     def export(self, path: Path) -> None:
@@ -164,6 +156,10 @@ class ResultSection:
         )
         if path:
             self.export(Path(path))
+
+    def _open_sheet(self) -> None:
+        report = self._module.result_of(REPORT)
+        self._open(None if report is None else report.sheet)
 
     def _open(self, path) -> None:
         if path is None or not path.exists():

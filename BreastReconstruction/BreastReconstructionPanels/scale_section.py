@@ -1,12 +1,13 @@
 """Section Scale: what is known in millimetres."""
 
-import json
-
-from BreastReconstructionLib.choices import bind, fill, select
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.capabilities.torso.stages import MARKERS, SCALE, SURFACE
+from BreastReconstructionLib.core.options import options_of
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
-from BreastReconstructionLib.measurement.scale import Scale
+
+from .choices import bind, fill, select
+from .form import OptionsForm
 
 DICTIONARIES = ("DICT_4X4_50", "DICT_5X5_50", "DICT_6X6_50", "DICT_ARUCO_ORIGINAL", "DICT_APRILTAG_36h11")
 
@@ -30,36 +31,44 @@ class ScaleSection:
         fill(ui.distanceFromComboBox, names)
         fill(ui.distanceToComboBox, names)
         fill(ui.markerComboBox, [(name, name) for name in DICTIONARIES])
-        bind(ui.scaleComboBox, lambda: module.parameters, "scaleKind", module.refresh)
-        bind(ui.distanceFromComboBox, lambda: module.parameters, "distanceFrom", module.refresh)
-        bind(ui.distanceToComboBox, lambda: module.parameters, "distanceTo", module.refresh)
-        bind(ui.markerComboBox, lambda: module.parameters, "markerDictionary", module.refresh)
+        bind(ui.scaleComboBox, lambda: module.parameters, "scale_kind", self._on_kind)
+        bind(ui.distanceFromComboBox, lambda: module.parameters, "distance_from", module.refresh)
+        bind(ui.distanceToComboBox, lambda: module.parameters, "distance_to", module.refresh)
+        bind(ui.markerComboBox, lambda: module.parameters, "marker_dictionary", module.refresh)
+
+        self._form = OptionsForm(module, ui.scaleForm, [*options_of(MARKERS.options), *options_of(SCALE.options)])
+
+    def _on_kind(self) -> None:
+        self._module.parameters.further_scales = ""  # they belonged to what was chosen before
+        self._module.refresh()
 
     def refresh(self, states) -> None:
         """Show the parameters and, once there is a surface, the scale's source and uncertainty."""
         ui, parameters = self._ui, self._module.parameters
+        self._form.refresh()
         for combo, name in (
-            (ui.scaleComboBox, "scaleKind"),
-            (ui.distanceFromComboBox, "distanceFrom"),
-            (ui.distanceToComboBox, "distanceTo"),
-            (ui.markerComboBox, "markerDictionary"),
+            (ui.scaleComboBox, "scale_kind"),
+            (ui.distanceFromComboBox, "distance_from"),
+            (ui.distanceToComboBox, "distance_to"),
+            (ui.markerComboBox, "marker_dictionary"),
         ):
             select(combo, getattr(parameters, name))
-        distance, marker = parameters.scaleKind in ("distance", "both"), parameters.scaleKind in ("marker", "both")
+        distance, marker = parameters.scale_kind in ("distance", "both"), parameters.scale_kind in ("marker", "both")
         for widget in (ui.distanceFromComboBox, ui.distanceToComboBox, ui.distanceSpinBox):
             widget.enabled = distance
         for widget in (ui.markerComboBox, ui.markerNumberSpinBox, ui.markerSpinBox):
             widget.enabled = marker
         if needed := self.missing():
             ui.scaleState.text = needed
-        elif parameters.scaleKind == "approximate":
+        elif parameters.scale_kind == "approximate":
             ui.scaleState.text = _("Ready, but approximate: lengths may be wrong by several per cent.")
         else:
             ui.scaleState.text = _("Ready.")
-        folder = self._module.stage_folder("surface")
-        ui.scaleText.text = ""
-        if folder is not None:
-            scale = Scale(**json.loads((folder / "surface.json").read_text())["scale"])
+        surface = self._module.result_of(SURFACE)
+        further = parameters.further_scales
+        ui.scaleText.text = _("Compared with {further}.").format(further=further) if further else ""
+        if surface is not None:
+            scale = surface.scale
             words = _("{source}; uncertain by {percent:.1f} % ({mm:.1f} mm over 25 cm).").format(
                 source=scale.source, percent=100 * scale.relative_uncertainty, mm=250 * scale.relative_uncertainty
             )
@@ -70,11 +79,11 @@ class ScaleSection:
     def missing(self) -> str:
         """Say what is needed before a surface can have its scale, '' if nothing is."""
         parameters = self._module.parameters
-        if parameters.scaleKind in ("distance", "both"):
-            if parameters.distanceFrom == parameters.distanceTo:
+        if parameters.scale_kind in ("distance", "both"):
+            if parameters.distance_from == parameters.distance_to:
                 return _("Needs two different landmarks.")
-            if parameters.distanceMm <= 0:
+            if parameters.distance_mm <= 0:
                 return _("Needs the distance that you measured, in millimetres.")
-        if parameters.scaleKind in ("marker", "both") and parameters.markerMm <= 0:
+        if parameters.scale_kind in ("marker", "both") and parameters.marker_mm <= 0:
             return _("Needs the side of the marker's black square that you measured, in millimetres.")
         return ""

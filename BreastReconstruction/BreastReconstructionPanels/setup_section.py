@@ -8,11 +8,12 @@ from pathlib import Path
 
 import qt
 import slicer
-from BreastReconstructionLib.process import CANCELLED, DONE, LibraryProcess, python_slicer
 from slicer.i18n import tr as _
 
 from BreastReconstructionLib.core.environment import PACKAGES, installed_packages
 from BreastReconstructionLib.core.private_python import private_interpreter, problem_here, remove_private_python
+
+from .process import CANCELLED, DONE, python_slicer
 
 # What Slicer brings and is loaded in it: pip must leave them as they are.
 KEPT_AS_THEY_ARE = ("numpy", "scipy", "vtk", "SimpleITK")
@@ -21,12 +22,12 @@ KEPT_AS_THEY_ARE = ("numpy", "scipy", "vtk", "SimpleITK")
 class SetupSection:
     """Says what is missing and installs it when the user clicks."""
 
-    def __init__(self, module):
+    def __init__(self, module, make_process):
         self._module, self._ui = module, module.ui
         self._device, self._found = "", None
-        self._process = LibraryProcess(lambda event: None, self._on_environment)
+        self._process = make_process(lambda event: None, self._on_environment)
         # Made by Slicer's own Python: the private one may be what is to be made anew.
-        self._maker = LibraryProcess(self._on_making, self._on_made, interpreter=lambda: python_slicer())
+        self.maker = make_process(self._on_making, self._on_made, interpreter=lambda: python_slicer())
         self._ui.installButton.clicked.connect(self._install)
         self._ui.privatePythonButton.clicked.connect(self._on_private_python)
 
@@ -37,8 +38,8 @@ class SetupSection:
         packages = (self._found or {}) if private else installed_packages()
         missing = [name for name, version in packages.items() if version is None]
         problem = "" if private else problem_here()
-        self._ui.installButton.enabled = bool(missing) and not private and not problem and not self._maker.running
-        self._ui.privatePythonButton.enabled = not self._maker.running
+        self._ui.installButton.enabled = bool(missing) and not private and not problem and not self.maker.running
+        self._ui.privatePythonButton.enabled = not self.maker.running
         self._ui.privatePythonButton.text = _("Remove the private Python") if private else _("Use a private Python…")
         if problem:
             self._ui.setupState.text = _("Not ready: {problem}").format(problem=problem)
@@ -57,7 +58,7 @@ class SetupSection:
     def stop(self) -> None:
         """End the processes."""
         self._process.stop()
-        self._maker.stop()
+        self.maker.stop()
 
     def _on_environment(self, outcome) -> None:
         if outcome.kind == DONE:
@@ -132,7 +133,7 @@ class SetupSection:
         # What Slicer brings is not in the list, and is needed there.
         lines = ["torch", "numpy", "scipy", "vtk", *self.requirements()]
         (self._lines / "requirements.txt").write_text("\n".join(lines) + "\n")
-        self._maker.start(["private-python", self._lines / "requirements.txt"])
+        self.maker.start(["private-python", self._lines / "requirements.txt"])
         self.refresh()
 
     def _on_making(self, event) -> None:

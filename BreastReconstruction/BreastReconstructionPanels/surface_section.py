@@ -3,54 +3,62 @@
 from pathlib import Path
 
 import qt
-from BreastReconstructionLib.choices import bind, fill, select
-from BreastReconstructionLib.process import DONE, LibraryProcess
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.capabilities.torso.stages import ALIGN, FIT, REPORT, SURFACE
+from BreastReconstructionLib.core.options import options_of
 from BreastReconstructionLib.core.resources import default_model_path, known_models, user_models_folder
+from BreastReconstructionLib.core.run import StageState
+
+from .choices import bind, fill, select
+from .form import OptionsForm
+from .process import DONE
 
 
 class SurfaceSection:
     """Chooses the model and starts the reconstruction."""
 
-    def __init__(self, module):
+    def __init__(self, module, make_process):
         self._module, self._ui = module, module.ui
-        self._import = LibraryProcess(lambda event: None, self._on_imported)
+        self.importer = make_process(lambda event: None, self._on_imported)
         ui = self._ui
-        bind(ui.modelComboBox, lambda: module.parameters, "modelPath", module.refresh)
+        bind(ui.modelComboBox, lambda: module.parameters, "model", module.refresh)
         fill(
             ui.initialColouringComboBox,
             [("texture", _("texture")), ("residual_mm", _("distance to the points")), ("views", _("number of views"))],
         )
         bind(ui.initialColouringComboBox, lambda: module.parameters, "colouring", module.refresh)
+        stages = (ALIGN, FIT, SURFACE, REPORT)
+        self._form = OptionsForm(module, ui.surfaceForm, [option for stage in stages for option in options_of(stage.options)])
         ui.importModelButton.clicked.connect(self._choose_official)
         ui.reconstructButton.clicked.connect(module.run_to_the_end)
 
     def refresh(self, states) -> None:
         """Show the models, the parameters and the state."""
         ui, parameters = self._ui, self._module.parameters
+        self._form.refresh()
         bundled, *own = known_models()
         default = _("{name} (default)").format(name=default_model_path().stem)
         names = [(str(bundled), _("{name} (bundled, synthetic bodies)").format(name=bundled.stem))]
         fill(ui.modelComboBox, [("", default), *names, *((str(path), path.stem) for path in own)])
-        select(ui.modelComboBox, parameters.modelPath)
+        select(ui.modelComboBox, parameters.model)
         select(ui.initialColouringComboBox, parameters.colouring)
         ui.modelText.text = (
             _("The bundled model knows only synthetic bodies; it is not for diagnosis.")
-            if Path(parameters.modelPath or default_model_path()) == bundled
+            if Path(parameters.model or default_model_path()) == bundled
             else ""
         )
         missing = self._module.landmarks.missing()
-        if states["report"] == "done":
-            ui.surfaceState.text = self._module.state_words("surface", "done")
+        if states[REPORT.name] is StageState.DONE:
+            ui.surfaceState.text = self._module.state_words(SURFACE, StageState.DONE)
         elif missing:
             ui.surfaceState.text = _("Needs landmarks: {names}.").format(names=", ".join(missing))
         else:
-            ui.surfaceState.text = self._module.state_words("surface", states["surface"])
+            ui.surfaceState.text = self._module.state_words(SURFACE, states[SURFACE.name])
 
     def stop(self) -> None:
         """End an import that runs."""
-        self._import.stop()
+        self.importer.stop()
 
     def _choose_official(self) -> None:
         parent = self._module.parent
@@ -63,14 +71,14 @@ class SurfaceSection:
 
     def import_official(self, checkpoint: Path, anchors: Path) -> None:
         """Convert the official checkpoint in a process, and choose the result."""
-        if self._import.running:
+        if self.importer.running:
             return
         self._ui.surfaceState.text = _("Importing {name} …").format(name=checkpoint.name)
-        self._import.start(["model", "import", checkpoint, "--anchors", anchors, "-o", user_models_folder()])
+        self.importer.start(["model", "import", checkpoint, "--anchors", anchors, "-o", user_models_folder()])
 
     def _on_imported(self, outcome) -> None:
         if outcome.kind == DONE:
-            self._module.parameters.modelPath = outcome.result["model"]
+            self._module.parameters.model = outcome.result["model"]
             self._module.say(_("The official model is imported; its licence allows non-commercial research only."))
         else:
             self._module.say(outcome.sentence)

@@ -1,17 +1,25 @@
 """Section Video: the source, which frames are taken of it, and what they look like."""
 
-import json
 import re
 from pathlib import Path
 
 import ctk
 import qt
-from BreastReconstructionLib.choices import bind, fill, select, show_path
-from BreastReconstructionLib.pipeline import QUALITIES
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.capabilities import STAGES
+from BreastReconstructionLib.capabilities.torso.motion import read_motion_warning
+from BreastReconstructionLib.capabilities.torso.stages import FIT, FRAMES, MARKERS
 from BreastReconstructionLib.core.errors import BreastReconstructionError
+from BreastReconstructionLib.core.options import options_of
+from BreastReconstructionLib.core.settings import quality_values
 from BreastReconstructionLib.video.pictures import picture_folder
+
+from .choices import fill, select, show_path
+from .form import OptionsForm
+
+# The parameters are those of no quality.
+OWN = "own"
 
 
 class VideoSection:
@@ -20,30 +28,29 @@ class VideoSection:
     def __init__(self, module):
         self._module, self._ui = module, module.ui
         ui = self._ui
-        fill(ui.qualityComboBox, [("normal", _("normal")), ("draft", _("draft"))])
-        fill(ui.strategyComboBox, [("sharp", _("sharpest about equal times")), ("uniform", _("equal times"))])
-        bind(ui.qualityComboBox, lambda: module.parameters, "quality", self._on_quality)
-        bind(ui.strategyComboBox, lambda: module.parameters, "strategy", module.refresh)
+        fill(ui.qualityComboBox, [("normal", _("normal")), ("draft", _("draft")), (OWN, _("as set below"))])
+        ui.qualityComboBox.connect("currentIndexChanged(int)", self._on_quality)
+        self._form = OptionsForm(module, ui.videoForm, options_of(FRAMES.options))
         ui.videoPathEdit.filters = ctk.ctkPathLineEdit.Files
         ui.videoPathEdit.connect("currentPathChanged(QString)", self._on_path)
         ui.pictureFolderButton.clicked.connect(self._choose_folder)
-        ui.framesButton.clicked.connect(lambda: module.run("frames"))
+        ui.framesButton.clicked.connect(lambda: module.run(FRAMES))
 
     def refresh(self, states) -> None:
         """Show the parameters and, if the frames are chosen, the frames."""
         ui, parameters = self._ui, self._module.parameters
-        select(ui.qualityComboBox, parameters.quality)
-        select(ui.strategyComboBox, parameters.strategy)
-        show_path(ui.videoPathEdit, parameters.videoPath)
-        if not parameters.videoPath:
+        self._form.refresh()
+        select(ui.qualityComboBox, self._quality())
+        show_path(ui.videoPathEdit, parameters.video)
+        if not parameters.video:
             ui.videoState.text = _("Needs a video or a folder of pictures.")
         else:
-            ui.videoState.text = self._module.state_words("frames", states["frames"])
+            ui.videoState.text = self._module.state_words(FRAMES, states[FRAMES.name])
 
     def picture_files(self) -> tuple:
         """Return the pictures of a folder of pictures in their order, () for a video or if they are gone."""
-        source = Path(self._module.parameters.videoPath)
-        if not self._module.parameters.videoPath or not source.is_dir():
+        source = Path(self._module.parameters.video)
+        if not self._module.parameters.video or not source.is_dir():
             return ()
         try:
             return picture_folder(source).files
@@ -52,47 +59,48 @@ class VideoSection:
 
     def show_frames(self) -> None:
         """Show thumbnails, sharpness and warnings of the chosen frames."""
-        ui, folder = self._ui, self._module.stage_folder("frames")
+        ui, frames = self._ui, self._module.result_of(FRAMES)
         ui.frameList.clear()
         ui.sharpnessLabel.clear()
         ui.videoWarnings.text = ""
-        if folder is None:
+        if frames is None:
             return
-        document = json.loads((folder / "frames.json").read_text())
-        for name in document["names"]:
-            icon = qt.QIcon(str(folder / "thumbnails" / Path(name).with_suffix(".jpg").name))
-            item = qt.QListWidgetItem(icon, Path(name).stem + (" ≈" if name in document["soft"] else ""))
+        for name in frames.names:
+            icon = qt.QIcon(str(frames.thumbnail(name)))
+            item = qt.QListWidgetItem(icon, Path(name).stem + (" ≈" if name in frames.soft else ""))
             ui.frameList.addItem(item)
-        ui.sharpnessLabel.setPixmap(qt.QPixmap(str(folder / "thumbnails" / "sharpness.png")))
-        doubts = [_("DOUBTFUL: {doubt}").format(doubt=doubt) for doubt in document.get("doubts", [])]
-        ui.videoWarnings.text = " ".join([*doubts, *document["warnings"], *self._motion_warning()])
-
-    def _motion_warning(self) -> list:
-        """What the fit found of the patient's movement; known before the surface is computed."""
-        folder = self._module.stage_folder("fit")
-        path = None if folder is None else folder / "motion.json"
-        warning = json.loads(path.read_text())["warning"] if path is not None and path.exists() else ""
-        return [warning] if warning else []
+        ui.sharpnessLabel.setPixmap(qt.QPixmap(str(frames.sharpness_picture)))
+        markers = self._module.result_of(MARKERS)
+        doubts = [_("DOUBTFUL: {doubt}").format(doubt=doubt) for doubt in ([] if markers is None else markers.doubts)]
+        # What the fit found of the patient's movement; known before the surface is computed.
+        motion = read_motion_warning(self._module.case_folder / FIT.name)
+        ui.videoWarnings.text = " ".join([*doubts, *frames.warnings, *([motion] if motion else [])])
 
     def _on_path(self, path: str) -> None:
-        dropped = dropped_path(path, self._module.parameters.videoPath)
+        dropped = dropped_path(path, self._module.parameters.video)
         if dropped is not None:
             self._ui.videoPathEdit.currentPath = dropped
             return
         self._module.choose_video(path)
 
     def _choose_folder(self) -> None:
-        path = qt.QFileDialog.getExistingDirectory(
-            self._module.parent, _("Folder of pictures"), self._module.parameters.videoPath
-        )
+        path = qt.QFileDialog.getExistingDirectory(self._module.parent, _("Folder of pictures"), self._module.parameters.video)
         if path:
             self._ui.videoPathEdit.currentPath = path
 
-    def _on_quality(self) -> None:
-        parameters = self._module.parameters
-        quality = QUALITIES[parameters.quality]
-        parameters.frameCount = quality.frame_count
-        parameters.detailMm = quality.detail_mm
+    def _quality(self) -> str:
+        """The quality that the parameters are those of, or OWN."""
+        for quality in ("normal", "draft"):
+            values = quality_values(STAGES, quality)
+            if all(getattr(self._module.parameters, name) == value for name, value in values.items()):
+                return quality
+        return OWN
+
+    def _on_quality(self, index: int) -> None:
+        quality = self._ui.qualityComboBox.itemData(index)
+        if quality != OWN:
+            for name, value in quality_values(STAGES, quality).items():
+                setattr(self._module.parameters, name, value)
         self._module.refresh()
 
 

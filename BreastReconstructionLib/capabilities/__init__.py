@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..core.stage import Capability, Stage
-from .torso.stages import TORSO
+from .torso import TORSO
 
 CAPABILITIES = (TORSO,)
 STAGES = tuple(stage for capability in CAPABILITIES for stage in capability.stages)

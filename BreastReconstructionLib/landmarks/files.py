@@ -34,6 +34,8 @@ from .tables import Table, read_text
 
 # Key under which a result's own markups file says how its patient space comes from world; Slicer passes it over.
 OWN_KEY = "BreastReconstruction"
+# What the panel keeps in a case of the places that were clicked.
+PICKS_FILE = "landmarks.csv"
 # Names of frames that the program chose itself.
 OWN_FRAME = re.compile(r"\d{3,}\.png")
 

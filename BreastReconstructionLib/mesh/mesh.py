@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..geometry.transforms import Frame, Similarity
+
+if TYPE_CHECKING:
+    import trimesh
+    from vtkmodules.vtkCommonDataModel import vtkPolyData
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,18 @@ class TriangleMesh:
         if self.frame is not frame:
             raise ValueError(f"a mesh of the {frame.value} frame is needed here, not one of the {self.frame.value} frame")
         return self
+
+    def as_trimesh(self) -> trimesh.Trimesh:
+        """Return the mesh for trimesh, in the same frame, with its colours."""
+        import trimesh
+
+        return trimesh.Trimesh(self.vertices, self.faces, vertex_colors=self.colors, process=False)
+
+    def as_polydata(self) -> vtkPolyData:
+        """Return the mesh for VTK, in the same frame, with point arrays Normals, RGB, and one a scalar."""
+        from .polydata import polydata_of
+
+        return polydata_of(self)
 
     def moved(self, transform: Similarity, frame: Frame) -> TriangleMesh:
         """Return the mesh in another frame, given the map from its own."""

@@ -4,6 +4,30 @@ from __future__ import annotations
 
 import numpy as np
 
+from .mesh import TriangleMesh
+
+
+def polydata_of(mesh: TriangleMesh):
+    """Return a mesh as vtkPolyData with Normals, one array a scalar, and RGB."""
+    data = triangles(mesh.vertices, mesh.faces)
+    at_points = data.GetPointData()
+    if mesh.normals is not None:
+        at_points.SetNormals(array("Normals", mesh.normals.astype(np.float32)))
+    for name, values in mesh.scalars.items():
+        at_points.AddArray(array(name, values.astype(np.float32)))
+    if mesh.colors is not None:
+        at_points.AddArray(array("RGB", np.ascontiguousarray(mesh.colors, np.uint8)))
+    return data
+
+
+def array(name: str, values: np.ndarray):
+    """Return a named VTK array of (N,) or (N, C) values, which it copies."""
+    from vtkmodules.util.numpy_support import numpy_to_vtk
+
+    made = numpy_to_vtk(np.ascontiguousarray(values), deep=True)
+    made.SetName(name)
+    return made
+
 
 def triangles(points: np.ndarray, faces: np.ndarray):
     """Return a vtkPolyData of (N, 3) points and (F, 3) triangles."""

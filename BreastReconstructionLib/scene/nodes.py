@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
-from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+from vtk.util.numpy_support import vtk_to_numpy
 
 from ..geometry.cameras import Camera
 from ..geometry.transforms import Frame
 from ..landmarks.names import LANDMARK_NAMES
 from ..mesh.mesh import TriangleMesh
-from ..mesh.polydata import cells, triangles, with_points
+from ..mesh.polydata import array, cells, with_points
 from .patient import make_node
 
 SURFACE, CLOUD, CAMERAS = "surface", "cloud", "cameras"
@@ -33,23 +33,9 @@ def show_surface(case: Path, mesh: TriangleMesh, colouring: str, role: str = SUR
         role: 'surface', or another for a second mesh of the case.
     """
     node = make_node(case, role, "vtkMRMLModelNode", role)
-    node.SetAndObservePolyData(polydata_of(mesh.require(Frame.PATIENT)))
+    node.SetAndObservePolyData(mesh.require(Frame.PATIENT).as_polydata())
     colour_surface(node, colouring)
     return node
-
-
-def polydata_of(mesh: TriangleMesh) -> vtk.vtkPolyData:
-    """Return a mesh as vtkPolyData with Normals, one array a scalar, and RGB."""
-    polydata = triangles(mesh.vertices, mesh.faces)
-    data = polydata.GetPointData()
-    if mesh.normals is not None:
-        normals = _array("Normals", mesh.normals.astype(np.float32))
-        data.SetNormals(normals)
-    for name, values in mesh.scalars.items():
-        data.AddArray(_array(name, values.astype(np.float32)))
-    if mesh.colors is not None:
-        data.AddArray(_array("RGB", np.ascontiguousarray(mesh.colors, np.uint8)))
-    return polydata
 
 
 def mesh_of(node) -> TriangleMesh:
@@ -89,7 +75,7 @@ def show_cloud(case: Path, points_ras: np.ndarray, colors: np.ndarray):
     """Return the model node of a coloured point cloud, (N, 3) mm RAS and (N, 3) uint8 RGB."""
     polydata = with_points(points_ras.astype(np.float32))
     polydata.SetVerts(cells(np.arange(len(points_ras))[:, None]))
-    polydata.GetPointData().AddArray(_array("RGB", np.ascontiguousarray(colors, np.uint8)))
+    polydata.GetPointData().AddArray(array("RGB", np.ascontiguousarray(colors, np.uint8)))
     node = make_node(case, CLOUD, "vtkMRMLModelNode", "points")
     node.SetAndObservePolyData(polydata)
     colour_surface(node, "texture")
@@ -233,9 +219,3 @@ def _flat_markers(node, color: tuple[float, float, float]) -> None:
     display.SetVisibility3D(False)
     display.SetTextScale(2.5)
     display.SetGlyphScale(2.0)
-
-
-def _array(name: str, values: np.ndarray):
-    array = numpy_to_vtk(np.ascontiguousarray(values), deep=True)
-    array.SetName(name)
-    return array

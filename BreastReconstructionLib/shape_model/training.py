@@ -219,7 +219,7 @@ def _anchor_and_code(anchors: torch.Tensor, landmarks: torch.Tensor, codes: torc
     return (anchors - landmarks).abs().mean(dim=(1, 2)), (codes**2).sum(dim=1)
 
 
-class _ShapeModelTraining:
+class ShapeModelTraining:
     """Network and codes of all subjects, as the trainer wants them."""
 
     terms = ("loss", "distance", "anchor", "code")
@@ -312,7 +312,7 @@ def train(
             "prepare more scans."
         )
     process = Process.started()
-    training = _ShapeModelTraining(training_set, validation, settings, process)
+    training = ShapeModelTraining(training_set, validation, settings, process)
     schedule = Schedule(settings.steps, settings.batch_subjects, settings.validate_every, settings.patience)
     error_mm = trainer.train(training, schedule, process, work, progress or Progress())
     return training.model({"validation_mm": round(error_mm, 4)})

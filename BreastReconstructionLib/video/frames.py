@@ -107,6 +107,15 @@ class Frames:
         values = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
         return cls(folder=folder, **values)
 
+    def thumbnail(self, name: str) -> Path:
+        """Return the path of a frame's small picture."""
+        return thumbnail_of(self.folder / name)
+
+    @property
+    def sharpness_picture(self) -> Path:
+        """Path of the picture that shows the sharpness over the video, and which frames were chosen."""
+        return self.folder / "thumbnails" / "sharpness.png"
+
     def read(self, name: str) -> np.ndarray:
         """Return the (H, W, 3) uint8 BGR picture of a frame.
 
@@ -346,7 +355,7 @@ def _write_strip(frames: Frames, all_sharpness: np.ndarray) -> None:
     for name, frame in zip(frames.names, frames.video_frames, strict=True):
         color = (40, 40, 220) if name in frames.soft else (60, 140, 40)
         cv2.circle(strip, (int(column[frame]), int(row[frame])), 3, color, -1, cv2.LINE_AA)
-    write_png(frames.folder / "thumbnails" / "sharpness.png", strip)
+    write_png(frames.sharpness_picture, strip)
 
 
 def _with_required(windows: list[np.ndarray], required: list[int]) -> list[np.ndarray]:

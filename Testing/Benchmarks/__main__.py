@@ -49,14 +49,14 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
     if options.plot:
-        from BreastReconstructionLib.plot import plot_growth
+        from .plot import plot_growth
 
         plot_growth(results["growth"], options.plot)
 
 
 def run_profile() -> dict:
     """The hottest lines, at both qualities."""
-    from BreastReconstructionLib.profiling import profile
+    from .profiling import profile
 
     return {"profile": {quality: profile(quality) for quality in ("draft", "normal")}}
 
@@ -64,9 +64,9 @@ def run_profile() -> dict:
 def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> dict:
     """Run the parts in the order of PARTS."""
     import torch
-    from BreastReconstructionLib.plot import exponent
 
-    from BreastReconstructionLib import model_parts, video_parts
+    from . import model_parts, video_parts
+    from .plot import exponent
 
     device = "CUDA " + torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA"
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}", flush=True)

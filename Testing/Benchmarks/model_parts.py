@@ -8,17 +8,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from BreastReconstructionLib.measure import Seconds, measured
-from BreastReconstructionLib.phantom_clouds import FIRST_SEED, PhantomCloud
 
-from BreastReconstructionLib import published
 from BreastReconstructionLib.fields.evaluation import (
     ROUGH_WEIGHT,
     Shape,
-    distances_and_gradients,
     distances_to_surface,
     signed_distances,
 )
+from BreastReconstructionLib.fields.field import Field
 from BreastReconstructionLib.fields.network import NetworkSize, ShapeNetwork
 from BreastReconstructionLib.mesh.distance import closest_on_mesh
 from BreastReconstructionLib.mesh.extraction import (
@@ -31,6 +28,10 @@ from BreastReconstructionLib.mesh.extraction import (
 from BreastReconstructionLib.shape_model.fit import fit_first_order, fit_shape
 from BreastReconstructionLib.shape_model.model import ShapeModel
 from BreastReconstructionLib.shape_model.model_file import load_model
+
+from . import published
+from .measure import Seconds, measured
+from .phantom_clouds import FIRST_SEED, PhantomCloud
 
 FIT_POINTS = 20_000
 PREVIEW_MM = 6.0
@@ -85,17 +86,22 @@ def _some_shape(model: ShapeModel, seed: int = 0) -> Shape:
     return Shape.of(model, model.code(0.7 * torch.randn(model.latent_basis.shape[1], generator=generator)))
 
 
+def _published_field(model: ShapeModel, code: torch.Tensor) -> Field:
+    distance = lambda points: published.dense_grid_distances(model, code, points)
+    return dataclasses.replace(Shape.of(model, code).field(), distance=distance)
+
+
 def _published_extraction(cells: int):
     model = load_model()
     code = _some_shape(model).code
-    return _timed(lambda: dense_zero_level(lambda points: published.dense_grid_distances(model, code, points), cells))
+    return _timed(lambda: dense_zero_level(_published_field(model, code), cells))
 
 
 def _our_extraction(cells: int, device: str):
     model = load_model()
     shape = Shape.of(model.on(device), _some_shape(model).code)
     signed_distances(shape, np.zeros((1, 3)))  # a card's start does not count
-    return _timed(lambda: extract_zero_level(lambda points: signed_distances(shape, points), cells))
+    return _timed(lambda: extract_zero_level(shape.field(), cells))
 
 
 def extraction(cells: int, repeats: int) -> dict:
@@ -105,8 +111,8 @@ def extraction(cells: int, repeats: int) -> dict:
     seconds, level = float(np.median([o.seconds for o in ours])), ours[0].value
     vertices, faces = dense.value
     apart = max(
-        closest_on_mesh(level.vertices_model, vertices, faces)[0].max(),
-        closest_on_mesh(vertices, level.vertices_model, level.faces)[0].max(),
+        closest_on_mesh(level.vertices, vertices, faces)[0].max(),
+        closest_on_mesh(vertices, level.vertices, level.faces)[0].max(),
     )
     apart_mm = float(apart * load_model().mm_per_unit)
     speedup = dense.seconds / seconds
@@ -137,11 +143,11 @@ def preview(repeats: int) -> dict:
 
     def anew(u: torch.Tensor):
         shape = Shape.of(model, model.code(u))
-        return extract_zero_level(lambda points: signed_distances(shape, points, ROUGH_WEIGHT), cells, guarded=False)
+        return extract_zero_level(shape.field(ROUGH_WEIGHT), cells, guarded=False)
 
     def followed(level, u: torch.Tensor):
         shape = Shape.of(model, model.code(u))
-        return follow_zero_level(level, lambda points: distances_and_gradients(shape, points, ROUGH_WEIGHT))[0]
+        return follow_zero_level(level, shape.field(ROUGH_WEIGHT))[0]
 
     start = torch.zeros(model.latent_basis.shape[1])
     rows = {"anew": [], "followed": []}
@@ -153,7 +159,7 @@ def preview(repeats: int) -> dict:
         for name, work in (("anew", lambda u=u: anew(u)), ("followed", lambda u=u: followed(level, u))):
             seconds, moved = _timed(work)
             rows[name].append(seconds)
-            error = distances_to_surface(Shape.of(model, model.code(u)), moved.vertices_model).mean() * model.mm_per_unit
+            error = distances_to_surface(Shape.of(model, model.code(u)), moved.vertices).mean() * model.mm_per_unit
             errors[name].append(float(error))
     figures = {}
     for name in rows:
@@ -181,12 +187,7 @@ def growth_in_cells(device: str, sizes: tuple[int, ...] = (64, 128, 256, 512, 10
     shape = Shape.of(model.on(device), _some_shape(model).code)
     signed_distances(shape, np.zeros((1, 3)))  # a card's start does not count
     for cells in sizes:
-        seconds, _ = _timed(
-            lambda cells=cells: project_to_zero_level(
-                extract_zero_level(lambda points: signed_distances(shape, points), cells),
-                lambda points: distances_and_gradients(shape, points),
-            )
-        )
+        seconds, _ = _timed(lambda cells=cells: project_to_zero_level(extract_zero_level(shape.field(), cells), shape.field()))
         result[cells] = float(seconds)
         print(f"  surface at {cells}^3, {device}: {result[cells]:.2f} s", flush=True)
     return result

@@ -11,15 +11,18 @@ import time
 from pathlib import Path
 
 import numpy as np
-from BreastReconstructionLib.measure import measured, peak_gb_of
-from BreastReconstructionLib.pipeline import Reconstruction, Settings
 
+from BreastReconstructionLib.capabilities.torso import TORSO
+from BreastReconstructionLib.capabilities.torso.stages import ALIGN, FRAMES, SURFACE, SurfaceOptions
 from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.core.progress import Progress
 from BreastReconstructionLib.core.resources import resource_path
+from BreastReconstructionLib.core.run import Inputs, Job
+from BreastReconstructionLib.core.settings import Settings
 from BreastReconstructionLib.geometry.transforms import fit_similarity
 from BreastReconstructionLib.measurement.accuracy import read_truth, score
-from BreastReconstructionLib.measurement.scale import parse_marker
+
+from .measure import measured, peak_gb_of
 
 # Bodies that no training ever saw; what differs besides body, skin, room and path is in the options.
 VIDEOS = (
@@ -108,7 +111,9 @@ def videos(folder: Path) -> list[dict]:
 
 def points(folder: Path) -> dict:
     """What weights by covariance and the fit to the pictures bring: the sample and the folder's videos, fitted three ways."""
+    from BreastReconstructionLib.capabilities.torso.shape import refine_by_pictures
     from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
+    from BreastReconstructionLib.shape_model.model_file import load_model
 
     if not (folder / "demo-normal" / "accuracy.json").exists():
         demo(folder, "normal")
@@ -119,38 +124,34 @@ def points(folder: Path) -> dict:
     for name, (case, truth) in cases.items():
         if not (case / "accuracy.json").exists():
             continue
-        reconstruction = _opened(case, truth)
-        aligned, model, settings = reconstruction.align, reconstruction.model, FitSettings()
+        inputs, model, settings = _inputs(case, truth), load_model(), FitSettings()
+        aligned = inputs.result(ALIGN)
         equal = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings)
         weighted = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings, noise_model=aligned.noise_model)
-        refined = reconstruction.fit_to_pictures(weighted, settings, Progress()).fit
-        errors = [_fit_error_mm(_opened(case, truth), fit) for fit in (equal, weighted, refined)]
+        refined = refine_by_pictures(weighted, inputs, settings, Progress()).fit
+        errors = [_fit_error_mm(inputs, truth, fit) for fit in (equal, weighted, refined)]
         print(f"{name:16s}" + "".join(f"  {error:13.3f}" for error in errors), flush=True)
         result[name] = dict(zip(("equal_mm", "weighted_mm", "pictures_mm"), errors, strict=True))
     return result
 
 
-def _opened(case: Path, truth: Path) -> Reconstruction:
-    marker = json.loads((truth / "truth.json").read_text())["marker"]
-    settings = Settings(
-        video=truth / "video.mp4",
-        landmarks=truth / "picks.csv",
-        scales=(parse_marker(marker),),
-        detail_mm=SCORED_DETAIL_MM,
-        truth=truth,
-    )
-    return Reconstruction(Case(case), settings, lambda event: None, Progress())
+def _inputs(case: Path, truth: Path) -> Inputs:
+    """What the surface stage of a finished case has at hand."""
+    values = {
+        "video": truth / "video.mp4",
+        "landmarks": truth / "picks.csv",
+        "marker": [json.loads((truth / "truth.json").read_text())["marker"]],
+    }
+    return Inputs(Job(Case(case), TORSO, Settings().with_values(TORSO.stages, values)), SURFACE)
 
 
-def _fit_error_mm(reconstruction: Reconstruction, fit) -> float:
+def _fit_error_mm(inputs: Inputs, truth: Path, fit) -> float:
     """Mean error as delivered of a fit put in place of the case's own."""
-    reconstruction.__dict__["fit"] = fit
-    scale = reconstruction._scale()
-    to_patient = reconstruction._world_to_patient(scale)
-    surface = reconstruction._mesh(scale, to_patient, Progress())
-    landmarks = to_patient.apply(reconstruction.landmarks.points_world)
-    used = reconstruction.frames.video_frames
-    return score(surface, landmarks, read_truth(reconstruction.settings.truth), used)["as_delivered"]["mean_mm"]
+    from BreastReconstructionLib.capabilities.torso.surface import deliver
+
+    found = deliver(SurfaceOptions(detail_mm=SCORED_DETAIL_MM), inputs, fit, Progress())
+    used = inputs.result(FRAMES).video_frames
+    return score(found.mesh, found.landmarks_ras, read_truth(truth), used)["as_delivered"]["mean_mm"]
 
 
 def _sample_frames(folder: Path) -> Path:
@@ -182,7 +183,7 @@ def _map_cameras(frames_folder: Path, work: Path, pixels: int) -> list[dict]:
     from BreastReconstructionLib.sfm import colmap
     from BreastReconstructionLib.video.frames import Frames
 
-    frames = Frames.load(frames_folder / "frames.json")
+    frames = Frames.load(frames_folder)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     clock = [time.perf_counter()]

@@ -61,8 +61,8 @@ def test_same_input_same_result(model, tmp_path):
     points, landmarks, _, _ = cloud(7006, 3000)
     first, second = fit_shape(points, landmarks, model), fit_shape(points, landmarks, model)
     np.testing.assert_array_equal(first.code, second.code)
-    first.save(tmp_path / "fit.npz")
-    loaded = ShapeFit.load(tmp_path / "fit.npz")
+    first.save(tmp_path)
+    loaded = ShapeFit.load(tmp_path)
     np.testing.assert_array_equal(loaded.code, first.code)
     assert loaded.converged == first.converged
     np.testing.assert_allclose(loaded.refinement.rotation, first.refinement.rotation)

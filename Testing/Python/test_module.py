@@ -30,12 +30,12 @@ def finished(panel, sample, tmp_path_factory):
     strict.slot_seconds.clear()
     drop(ui.videoPathEdit, (sample / "video.mp4").as_uri())
     ui.casePathEdit.currentPath = str(case)
-    ui.detailSpinBox.value = 3.0
+    ui.option_detail_mm.value = 3.0
     ui.framesButton.click()
     wait_for_run(panel)
     assert ui.videoState.text == "Done."
     ui.casePathEdit.currentPath = f"{case}/"  # the same folder, spelled differently
-    assert panel.case == case
+    assert panel.case_folder == case
     assert ui.frameList.count == 30
     ui.camerasButton.click()
     assert "place the six landmarks" in wait_for_run(panel)
@@ -90,7 +90,7 @@ def test_case_has_a_folder_with_provenance(panel, finished):
 
     assert finished in patient.cases_in_scene()
     assert "DICT_4X4_50" in patient.read_provenance(finished, "scale")
-    assert json.loads(patient.read_provenance(finished, "parameters"))["detailMm"] == 3.0
+    assert json.loads(patient.read_provenance(finished, "parameters"))["detail_mm"] == 3.0
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     item = hierarchy.GetItemByDataNode(panel.result.node())
     assert hierarchy.GetItemParent(item) == patient.folder_item(finished)
@@ -118,16 +118,16 @@ def test_colouring_buttons(panel, finished):
 
 def test_changed_setting_marks_what_depends_on_it_and_back(panel, finished):
     ui = panel.ui
-    ui.regularisationSpinBox.value = 2.0
+    ui.option_regularisation.value = 2.0
     wait(lambda: "Out of date" in ui.resultState.text, 5)
     assert ui.videoState.text == "Done."
     assert "Out of date" in ui.surfaceState.text or "Ready" in ui.surfaceState.text
-    ui.regularisationSpinBox.value = 1.0
+    ui.option_regularisation.value = 1.0
     wait(lambda: ui.resultState.text == "Done.", 5)
 
 
 def test_patient_who_moved_is_told_with_the_video(panel, finished):
-    from BreastReconstructionLib.pipeline import motion_warning
+    from BreastReconstructionLib.capabilities.torso.motion import motion_warning
 
     path = finished / "fit" / "motion.json"
     kept = path.read_text()
@@ -199,7 +199,7 @@ def test_landmarks_are_saved_and_loaded(panel, finished, tmp_path):
     (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
     panel.landmarks.load(tmp_path / "wrong.csv")
     assert "must begin with the header" in panel.ui.statusLabel.text
-    panel.parameters.landmarksFile = ""
+    panel.parameters.landmarks = ""
     panel.landmarks.open_case()
     panel.refresh()
     wait(lambda: panel.ui.resultState.text == "Done.", 5)
@@ -228,11 +228,11 @@ def test_scene_is_saved_cleared_and_loaded(panel, finished, tmp_path):
     wait(lambda: not panel.ui.videoPathEdit.currentPath, 5)
     assert node_names(finished) == {}
     assert slicer.mrmlScene.ReadFromMRB(str(bundle))
-    wait(lambda: panel.parameters.casePath == str(finished), 5)
+    wait(lambda: panel.parameters.case_folder == str(finished), 5)
     wait(lambda: panel.ui.resultState.text == "Done.", 5)
     assert panel.result.node().GetPolyData().GetNumberOfPoints() == vertices
-    assert panel.parameters.scaleKind == "marker"
-    assert panel.ui.detailSpinBox.value == 3.0
+    assert panel.parameters.scale_kind == "marker"
+    assert panel.ui.option_detail_mm.value == 3.0
     roles = [node.GetAttribute("BreastReconstruction.role") for node in node_names(finished).values()]
     assert sorted(roles) == sorted(set(roles))
 
@@ -253,11 +253,11 @@ def test_opening_a_case_from_disk(panel, finished):
 
 
 def test_case_whose_video_was_moved_is_still_shown(panel, finished):
-    kept = panel.parameters.videoPath
-    panel.parameters.videoPath = "/moved/away.mp4"
+    kept = panel.parameters.video
+    panel.parameters.video = "/moved/away.mp4"
     panel.refresh()
     assert panel.ui.resultState.text == "Done."
-    panel.parameters.videoPath = kept
+    panel.parameters.video = kept
     panel.refresh()
 
 
@@ -269,7 +269,7 @@ def test_two_patients_share_a_scene_and_one_is_removed(panel, finished, own_case
     assert set(patient.cases_in_scene()) >= {finished, own_case}
     assert panel.ui.patientComboBox.count == 3
     choose(panel.ui.patientComboBox, str(finished))
-    wait(lambda: panel.case == finished, 5)
+    wait(lambda: panel.case_folder == finished, 5)
     choose(panel.ui.patientComboBox, str(own_case))
     panel.ui.removePatientButton.click()
     assert node_names(own_case) == {}
@@ -297,7 +297,7 @@ def test_explored_shapes_follow_the_sliders(panel):
     assert moved.shape == mean.shape
     assert 0.5 < np.abs(moved - mean).max() < 60
     ui.meanShapeButton.click()
-    wait(lambda: abs(ui.direction1Slider.value) < 1e-6 and panel.explore._asked is None, 20)
+    wait(lambda: abs(ui.direction1Slider.value) < 1e-6 and not panel.explore.busy, 20)
     ui.exploreButton.checked = False
     assert ui.exploreState.text == "Ready."
 
@@ -313,7 +313,7 @@ def test_cancel_leaves_a_case_that_goes_on(fresh, small_input):
     panel.ui.cancelButton.click()
     assert wait_for_run(panel, 30).startswith("Cancelled")
     print(f"cancelled in {time.perf_counter() - started:.2f} s")
-    assert not (panel.case / "case.lock").exists() or panel.ui.reconstructButton.enabled
+    assert not (panel.case_folder / "case.lock").exists() or panel.ui.reconstructButton.enabled
     assert panel.ui.videoState.text == "Done."
     panel.ui.reconstructButton.click()
     assert wait_for_run(panel) == "Done."
@@ -337,7 +337,7 @@ def test_node_deleted_while_running_comes_back(fresh, own_case, small_input):
 def test_worker_killed_from_outside(fresh):
     panel = fresh
     start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
-    os.kill(panel._run.worker, signal.SIGKILL)
+    os.kill(panel.current_run.process.worker, signal.SIGKILL)
     assert "ended from outside" in wait_for_run(panel, 30)
     panel.ui.framesButton.click()
     assert wait_for_run(panel).startswith("Done")  # the dead process's lock was taken over
@@ -350,14 +350,14 @@ def test_scene_closed_while_running(fresh):
     start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
     slicer.mrmlScene.Clear(0)
     wait_for_run(panel, 30)
-    assert not panel._run.running
+    assert not panel.running
     assert panel.ui.runAllButton.enabled
 
 
 def test_second_job_on_a_case_is_refused(fresh):
     panel = fresh
-    panel.case.mkdir(exist_ok=True)
-    (panel.case / "case.lock").write_text("1")  # process 1 always lives
+    panel.case_folder.mkdir(exist_ok=True)
+    (panel.case_folder / "case.lock").write_text("1")  # process 1 always lives
     panel.ui.framesButton.click()
     assert "Another job" in wait_for_run(panel, 60)
 
@@ -367,7 +367,7 @@ def test_picture_folder_is_chosen_in_a_dialog(fresh, monkeypatch, tmp_path):
 
     monkeypatch.setattr(qt.QFileDialog, "getExistingDirectory", staticmethod(lambda *arguments: str(tmp_path)))
     fresh.ui.pictureFolderButton.click()
-    assert fresh.parameters.videoPath == str(tmp_path)
+    assert fresh.parameters.video == str(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ def test_incomplete_landmarks_stop_before_the_surface(fresh, own_case, small_inp
     fresh.ui.casePathEdit.currentPath = str(own_case)
     wait(lambda: fresh.ui.camerasState.text.startswith("16 of 16"), 20)
     (own_case / "landmarks.csv").unlink(missing_ok=True)
-    fresh.parameters.landmarksFile = ""  # its last run had one
+    fresh.parameters.landmarks = ""  # its last run had one
     fresh.landmarks.open_case()
     fresh.refresh()
     fresh.ui.runAllButton.click()
@@ -467,7 +467,7 @@ def test_official_model_import_tells_errors(panel, tmp_path):
     (tmp_path / "lirbsm_576.pth").write_bytes(b"nothing")
     (tmp_path / "average_anchors.pt").write_bytes(b"nothing")
     panel.surface.import_official(tmp_path / "lirbsm_576.pth", tmp_path / "average_anchors.pt")
-    wait(lambda: not panel.surface._import.running, 60)
+    wait(lambda: not panel.surface.importer.running, 60)
     assert "lirbsm_576.pth" in panel.ui.statusLabel.text
 
 

@@ -24,7 +24,7 @@ from Testing.workflow import choose, click_pixel, drop, wait, wait_for_run
 def test_a_dropped_video_replaces_what_was_there(fresh, before, address, path):
     fresh.ui.videoPathEdit.currentPath = before
     drop(fresh.ui.videoPathEdit, address)
-    assert fresh.parameters.videoPath == path
+    assert fresh.parameters.video == path
     assert fresh.ui.videoPathEdit.currentPath == path
 
 
@@ -97,7 +97,7 @@ def test_a_slip_is_told_in_the_panel_and_a_doubt_goes_with_the_surface(fresh, ow
     panel, ui = fresh, fresh.ui
     ui.casePathEdit.currentPath = str(own_case)
     wait(lambda: ui.camerasState.text.startswith("16 of 16"), 20)
-    panel.parameters.videoPath = str(small_input[0])
+    panel.parameters.video = str(small_input[0])
     panel.landmarks.load(small_input[1])
     choose(ui.scaleComboBox, "distance")
     ui.distanceSpinBox.value = 21.0
@@ -116,17 +116,17 @@ def test_a_slip_is_told_in_the_panel_and_a_doubt_goes_with_the_surface(fresh, ow
 
 def test_picks_on_flipped_frames_are_kept_as_the_video_was_filmed(fresh):
     panel, ui = fresh, fresh.ui
-    ui.mirroredCheckBox.checked = True
+    ui.option_mirrored.checked = True
     ui.framesButton.click()
     assert wait_for_run(panel).startswith("Done")
     ui.frontalFrameButton.click()
     ui.placeButton.checked = True
     click_pixel(np.array([170.0, 300.0]))
     ui.placeButton.checked = False
-    with open(panel.case / "landmarks.csv", newline="") as file:
+    with open(panel.case_folder / "landmarks.csv", newline="") as file:
         (row,) = list(csv.DictReader(file))
     assert float(row["x_px"]) == pytest.approx(540 - 170, abs=2)
     panel.landmarks.open_case()
-    (placed,) = panel.landmarks._picks.values()
+    (placed,) = panel.landmarks.picks.by_frame.values()
     assert placed["sternal-notch"][0] == pytest.approx(170, abs=2)
-    ui.mirroredCheckBox.checked = False
+    ui.option_mirrored.checked = False

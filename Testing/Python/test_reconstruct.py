@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
-from BreastReconstructionLib.pipeline import STAGES
 
 from BreastReconstructionLib.core.case import read_case_file
 from BreastReconstructionLib.landmarks.files import read_landmarks
@@ -24,7 +23,7 @@ from BreastReconstructionLib.mesh.distance import closest_on_mesh
 from BreastReconstructionLib.mesh.files import read_mesh
 from BreastReconstructionLib.sfm.dense import DenseCloud
 from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction
-from Testing.conftest import assert_one_sentence, run_cli, small_arguments
+from Testing.conftest import STAGES, assert_one_sentence, run_cli, small_arguments
 
 # The demo --------------------------------------------------------------------------------------------------------------
 
@@ -59,7 +58,7 @@ def test_demo_error_is_not_an_artefact_of_its_score(demo_case, sample):
 
 
 def test_every_selected_frame_is_registered_and_cameras_are_right(demo_case, sample):
-    cameras = CameraReconstruction.load(demo_case / "cameras" / "cameras.json")
+    cameras = CameraReconstruction.load(demo_case / "cameras")
     frames = json.loads((demo_case / "frames" / "frames.json").read_text())
     assert len(cameras.cameras) == len(frames["names"]) == 30
     from BreastReconstructionLib.geometry.transforms import fit_similarity
@@ -70,7 +69,7 @@ def test_every_selected_frame_is_registered_and_cameras_are_right(demo_case, sam
     exact = np.array([truth.cameras[number[name]].center_world for name in cameras.cameras])
     to_truth = fit_similarity(found, exact)
     assert np.linalg.norm(to_truth.apply(found) - exact, axis=1).max() < 2.0
-    cloud = DenseCloud.load(demo_case / "dense" / "dense.npz")
+    cloud = DenseCloud.load(demo_case / "dense")
     points = to_truth.apply(cloud.points_world[::20].astype(float))
     distance, _ = closest_on_mesh(points, truth.vertices_ras, truth.faces)
     on_torso = distance[distance < 20]
@@ -248,12 +247,12 @@ def test_cameras_from_a_colmap_model_folder(small_input, small_case, tmp_path):
     import pycolmap
 
     pycolmap.Reconstruction(model).write_text(text)
-    expected = CameraReconstruction.load(small_case / "cameras" / "cameras.json")
+    expected = CameraReconstruction.load(small_case / "cameras")
     for folder in (model, text):
         case = tmp_path / f"case-{folder.name}"
         finished = run_cli(*small_arguments(small_input, "cameras"), "--cameras", folder, "-o", case)
         assert finished.returncode == 0, finished.stderr
-        found = CameraReconstruction.load(case / "cameras" / "cameras.json")
+        found = CameraReconstruction.load(case / "cameras")
         assert set(found.cameras) == set(expected.cameras)
         for name, camera in found.cameras.items():
             np.testing.assert_allclose(camera.rotation, expected.cameras[name].rotation, atol=1e-6)
@@ -292,8 +291,8 @@ def test_imported_cameras_go_by_the_users_names_of_pictures(small_input, small_c
     model = copied_model(small_case, tmp_path / "model", one_later)
     finished = run_cli(*arguments, "--cameras", model, "-o", tmp_path / "case")
     assert finished.returncode == 0, finished.stderr
-    found = CameraReconstruction.load(tmp_path / "case" / "cameras" / "cameras.json")
-    expected = CameraReconstruction.load(small_case / "cameras" / "cameras.json")
+    found = CameraReconstruction.load(tmp_path / "case" / "cameras")
+    expected = CameraReconstruction.load(small_case / "cameras")
     for name, camera in found.cameras.items():
         np.testing.assert_allclose(camera.rotation, expected.cameras[name].rotation, atol=1e-6)
     assert any("matched to 16 of 16 frames by name (001.png is frame 000.png)" in words for words in found.warnings)
@@ -307,8 +306,8 @@ def test_imported_cameras_of_other_pictures_are_noticed(small_input, small_case,
     larger = copied_model(small_case, tmp_path / "larger", factor=2.0)
     finished = run_cli(*arguments, "--cameras", larger, "-o", tmp_path / "b")
     assert finished.returncode == 0, finished.stderr
-    camera = next(iter(CameraReconstruction.load(tmp_path / "b" / "cameras" / "cameras.json").cameras.values()))
-    expected = next(iter(CameraReconstruction.load(small_case / "cameras" / "cameras.json").cameras.values()))
+    camera = next(iter(CameraReconstruction.load(tmp_path / "b" / "cameras").cameras.values()))
+    expected = next(iter(CameraReconstruction.load(small_case / "cameras").cameras.values()))
     assert (camera.width, camera.height) == (540, 960)
     np.testing.assert_allclose(camera.intrinsics, expected.intrinsics, rtol=1e-3)
     import pycolmap
@@ -397,7 +396,7 @@ def test_landmark_in_an_unregistered_frame(small_input, tmp_path):
     arguments = [picks if a == small_input[1] else a for a in arguments]
     finished = run_cli(*arguments, "-o", tmp_path / "case")
     assert_one_sentence(finished, 5, "could not be placed in space")
-    cameras = CameraReconstruction.load(tmp_path / "case" / "cameras" / "cameras.json")
+    cameras = CameraReconstruction.load(tmp_path / "case" / "cameras")
     assert cameras.lost == ("008.png",)
     assert "008.png" in cameras.warnings[0]
 
@@ -446,7 +445,7 @@ def test_pixels_that_are_not_square_without_a_word_of_it(small_input, tmp_path):
     arguments.remove("--approximate-scale")
     finished = run_cli(*arguments, "-o", tmp_path / "case")
     assert finished.returncode == 0, finished.stderr
-    cameras = CameraReconstruction.load(tmp_path / "case" / "cameras" / "cameras.json")
+    cameras = CameraReconstruction.load(tmp_path / "case" / "cameras")
     assert any("pixels are not square" in warning for warning in cameras.warnings)
     intrinsics = next(iter(cameras.cameras.values())).intrinsics
     assert intrinsics[0, 0] / intrinsics[1, 1] == pytest.approx(0.75, rel=0.03)

@@ -26,13 +26,13 @@ def test_random_shapes_are_bodies_and_repeatable(model):
     codes = random_codes(model, 4, seed=3)
     assert torch.equal(codes, random_codes(model, 4, seed=3))
     for code in codes[:2]:
-        shape = mesh_of_code(model, code, 6.0)
+        shape = mesh_of_code(model, code, 6.0 / model.mm_per_unit).in_patient(model)
         mesh = trimesh.Trimesh(shape.mesh.vertices, shape.mesh.faces, process=False)
         assert mesh.is_watertight
         assert 6e6 < mesh.volume < 45e6
-        notch, navel = shape.landmarks_ras[:2]
+        notch, navel = shape.landmarks[:2]
         assert notch[2] - navel[2] > 200
-        assert closest_on_mesh(shape.landmarks_ras, shape.mesh.vertices, shape.mesh.faces)[0].max() < 25
+        assert closest_on_mesh(shape.landmarks, shape.mesh.vertices, shape.mesh.faces)[0].max() < 25
 
 
 def test_whitened_random_codes_are_standard_normal(model):

@@ -150,7 +150,7 @@ def test_such_a_slicer_is_told_before_pip_starts_and_offered_a_private_python(pa
     assert problem in panel.ui.setupState.text
     assert not panel.ui.installButton.enabled
     started, answers = [], [qt.QMessageBox.No, qt.QMessageBox.Yes]
-    monkeypatch.setattr(panel.setup_section._maker, "start", started.append)
+    monkeypatch.setattr(panel.setup_section.maker, "start", started.append)
     monkeypatch.setattr(setup_section, "ask", lambda *arguments: answers.pop(0) == qt.QMessageBox.Yes)
     panel.ui.privatePythonButton.click()
     assert panel.ui.statusLabel.text == "Nothing was installed."

@@ -23,6 +23,7 @@ from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.mesh.boundary import boundary_loops
 from BreastReconstructionLib.mesh.polydata import triangles
 from BreastReconstructionLib.mesh.signed_distance import signed_distance
+from BreastReconstructionLib.optimise import trainer
 from BreastReconstructionLib.phantom.torso import sample_clinic_torso, sample_torso
 from BreastReconstructionLib.shape_model import phantom_training, scans, training
 from BreastReconstructionLib.shape_model.model_file import load_model
@@ -354,8 +355,8 @@ class Killed(Exception):
 @pytest.fixture
 def interrupted(data, tmp_path, monkeypatch):
     """The configuration of a run that died in its fifth step, after the checkpoint of the fourth."""
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(training, "REPORT_EVERY", 5)
+    monkeypatch.setattr(trainer, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(trainer, "REPORT_EVERY", 5)
 
     def kill(record):
         raise Killed
@@ -384,16 +385,16 @@ def test_a_full_disk_keeps_the_last_checkpoint(interrupted):
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_loss_that_is_no_number_names_its_batch_and_keeps_the_last_checkpoint(data, tmp_path, monkeypatch, where):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", 2)
-    draw = training._batch
+    monkeypatch.setattr(trainer, "CHECKPOINT_EVERY", 2)
+    draw = training.ShapeModelTraining.batch
 
-    def poisoned(training_set, landmarks, settings, step, process):
-        subjects, parts = draw(training_set, landmarks, settings, step, process)
+    def poisoned(self, step, process):
+        names, parts = draw(self, step, process)
         if step == 4:
             parts[0].rows[0, 0, 3 if where == "loss" else 0] = float("nan")
-        return subjects, parts
+        return names, parts
 
-    monkeypatch.setattr(training, "_batch", poisoned)
+    monkeypatch.setattr(training.ShapeModelTraining, "batch", poisoned)
     with pytest.raises(ShapeModelError, match=r"step 4: .*not a number in the batch of .*phantom-74.*checkpoint.pt"):
         training.run_training(training.read_config(write_config(tmp_path, data)))
     state = torch.load(tmp_path / "work" / "checkpoint.pt", weights_only=True)
@@ -403,13 +404,14 @@ def test_a_loss_that_is_no_number_names_its_batch_and_keeps_the_last_checkpoint(
 
 @pytest.mark.parametrize("beside_a_phantom", [False, True])
 def test_published_losses_train_scans_without_distances(data, tmp_path, monkeypatch, beside_a_phantom):
-    monkeypatch.setattr(training, "REPORT_EVERY", 20)
-    subjects, records = read_subjects(data), []
+    monkeypatch.setattr(trainer, "REPORT_EVERY", 20)
+    subjects = read_subjects(data)
     bare = [replace(s, points=None, distances=None, skin=None) for s in subjects[:3]]
     settings = TrainingSettings(steps=160, batch_subjects=4, batch_points=64, validate_every=160, learning_rate=2e-3)
     parts = [*bare, subjects[3]] if beside_a_phantom else bare
-    model = train(TrainingSet.of(parts), subjects[4:], settings, tmp_path, records.append)
-    assert records[-1]["loss"] < 0.5 * records[0]["loss"]
+    model = train(TrainingSet.of(parts), subjects[4:], settings, tmp_path)
+    losses = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("loss")
+    assert losses[-1].value < 0.5 * losses[0].value
     assert model.card["exact_subjects"] == int(beside_a_phantom)
 
 

@@ -39,20 +39,20 @@ def workers(word):
 def test_the_worker_is_the_launchers_child_and_ends_with_cancel(fresh):
     panel = fresh
     start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
-    assert workers(str(panel.case)) == [panel._run.worker]
-    assert panel._run.worker != int(panel._run._process.processId())
+    assert workers(str(panel.case_folder)) == [panel.current_run.process.worker]
+    assert panel.current_run.process.worker != panel.current_run.process.launcher
     panel.ui.cancelButton.click()
     assert wait_for_run(panel, 30).startswith("Cancelled")
-    assert workers(str(panel.case)) == []  # it is said when it is true
+    assert workers(str(panel.case_folder)) == []  # it is said when it is true
 
 
 def test_a_worker_that_hangs_is_ended_by_force(fresh):
     panel = fresh
     start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
-    os.kill(panel._run.worker, signal.SIGSTOP)
+    os.kill(panel.current_run.process.worker, signal.SIGSTOP)
     panel.ui.cancelButton.click()
     assert wait_for_run(panel, 30).startswith("Cancelled")
-    assert workers(str(panel.case)) == []
+    assert workers(str(panel.case_folder)) == []
     panel.ui.framesButton.click()
     assert wait_for_run(panel).startswith("Done")
 
@@ -60,22 +60,22 @@ def test_a_worker_that_hangs_is_ended_by_force(fresh):
 def test_no_process_outlives_the_panel(fresh):
     panel = fresh
     start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
-    panel._run.stop()
-    wait(lambda: workers(str(panel.case)) == [], 5)
+    panel.current_run.process.stop()
+    wait(lambda: workers(str(panel.case_folder)) == [], 5)
     panel.refresh()
 
 
 def test_the_worker_ends_with_its_launcher(fresh):
     panel = fresh
     start_and_wait_for(panel, panel.ui.camerasButton, "cameras")
-    os.kill(int(panel._run._process.processId()), signal.SIGKILL)
+    os.kill(panel.current_run.process.launcher, signal.SIGKILL)
     wait_for_run(panel, 30)
-    wait(lambda: workers(str(panel.case)) == [], 20)
+    wait(lambda: workers(str(panel.case_folder)) == [], 20)
 
 
 def test_explore_off_ends_the_sliders_process(panel):
     panel.ui.exploreButton.checked = True
-    wait(lambda: panel.explore._process.worker is not None, 60)
+    wait(lambda: panel.explore.process.worker is not None, 60)
     assert len(workers("explore")) == 1
     panel.ui.exploreButton.checked = False
     wait(lambda: workers("explore") == [], 5)

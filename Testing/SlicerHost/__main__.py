@@ -20,8 +20,8 @@ def main() -> int:
         return 2
     if options.screenshot is None:
         os.environ.setdefault("QT_QPA_PLATFORM", "xcb" if sys.platform == "linux" else "")
-    from BreastReconstructionLib.application import load_module, start
-    from BreastReconstructionLib.window import HostWindow
+    from .application import load_module, start
+    from .window import HostWindow
 
     application = start()
     widget = load_module(ROOT / options.module / f"{options.module}.py")

@@ -21,13 +21,13 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 import slicer
 import slicer.util
 import vtk
-from BreastReconstructionLib.strict import qt_names, strict_class, wrap
-from BreastReconstructionLib.widgets import CTK, QMRML, qMRMLWidget
 from PySide6.QtCore import Property, QObject, QSettings, Qt, Signal
 from PySide6.QtUiTools import QUiLoader
 from PySide6.QtWidgets import QApplication, QVBoxLayout
 
-from BreastReconstructionLib import parameter_node, scripted_module
+from . import parameter_node, scripted_module
+from .strict import qt_names, strict_class, wrap
+from .widgets import CTK, QMRML, qMRMLWidget
 
 
 class HostApplication(QApplication):

@@ -1,1 +1,22 @@
 """Video to surface."""
+
+from ...core.stage import Capability
+from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, MARKERS, REPORT, SCALE, SURFACE
+
+TORSO = Capability(
+    name="torso",
+    stages=(
+        FRAMES,
+        MARKERS,
+        CAMERAS,
+        DENSE,
+        LANDMARKS,
+        ALIGN,
+        SCALE,
+        FIT,
+        SURFACE,
+        REPORT,
+    ),
+    commands="capabilities.torso.commands:add",
+    migrate="capabilities.torso.migration:migrate",
+)

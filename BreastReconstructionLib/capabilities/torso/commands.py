@@ -14,7 +14,8 @@ from ...core.console import Console
 from ...core.run import run
 from ...core.settings import Settings, quality_values
 from ...core.stage import Stage, stage_named
-from .stages import LANDMARKS, REPORT, SURFACE, TORSO
+from . import TORSO
+from .stages import LANDMARKS, REPORT, SURFACE
 
 
 def add(commands: Commands) -> None:

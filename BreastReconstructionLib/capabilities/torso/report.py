@@ -67,7 +67,7 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
     frames, cameras, aligned = inputs.result(FRAMES), inputs.result(CAMERAS), inputs.result(ALIGN)
     surface, landmarks, fit = inputs.result(SURFACE), inputs.result(LANDMARKS), inputs.result(FIT).fit
     scale, mesh, at = surface.scale, surface.mesh, surface.landmarks_ras
-    mm_per_unit = scale.mm_per_world / world_to_fit(inputs).scale
+    mm_per_unit = scale.mm_per_world / world_to_fit(inputs, fit).scale
     motion_mm = largest_motion(inputs.result(FIT).motion) * mm_per_unit
     seen = mesh.scalars["views"] > 0
     return {
@@ -121,7 +121,7 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
             "median_uncertainty_mm": float(np.median(mesh.scalars["uncertainty_mm"][seen])),
             "p95_uncertainty_mm": float(np.percentile(mesh.scalars["uncertainty_mm"][seen], 95)),
         },
-        "doubts": [*doubt_of_residuals(*residuals(inputs, model)), *scale.doubts, *inputs.result(MARKERS).doubts],
+        "doubts": [*doubt_of_residuals(*residuals(inputs, fit, model)), *scale.doubts, *inputs.result(MARKERS).doubts],
         "warnings": _warnings(inputs, model, motion_mm),
     }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...core.options import option
-from ...core.stage import Capability, Stage
+from ...core.stage import Stage
 
 if TYPE_CHECKING:
     from ...landmarks.locate import Landmarks
@@ -314,11 +314,4 @@ REPORT: Stage[ReportOptions, Report] = Stage(
         "report/report.png",
         "report/accuracy.json",
     ),
-)
-
-TORSO = Capability(
-    name="torso",
-    stages=(FRAMES, MARKERS, CAMERAS, DENSE, LANDMARKS, ALIGN, SCALE, FIT, SURFACE, REPORT),
-    commands=f"{_HERE}.commands:add",
-    migrate=f"{_HERE}.migration:migrate",
 )

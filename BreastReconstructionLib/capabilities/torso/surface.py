@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,41 +31,69 @@ from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, SurfaceOption
 UNCERTAINTY_POINTS = 4000
 
 
-def residuals(inputs: Inputs, model: ShapeModel) -> tuple[float, int, float]:
+@dataclass(frozen=True)
+class Delivered:
+    """A surface in patient space.
+
+    Attributes:
+        mesh: see Surface.
+        landmarks_ras: (6, 3) mm, as placed.
+        scale: the metric scale.
+        world_to_patient: from world to patient space.
+    """
+
+    mesh: TriangleMesh
+    landmarks_ras: np.ndarray
+    scale: Scale
+    world_to_patient: Similarity
+
+
+def residuals(inputs: Inputs, fit: ShapeFit, model: ShapeModel) -> tuple[float, int, float]:
     """Reprojection error in px, longer side of the frames, and 95th percentile of the fit's residuals in mm.
 
     Millimetres of a body of the model's mean size: the scale that somebody typed must not hide or make residuals.
     """
-    frames, fit = inputs.result(FRAMES), inputs.result(FIT).fit
+    frames = inputs.result(FRAMES)
     longer = max(frames.width, frames.height)
     return inputs.result(CAMERAS).reprojection_error_px, longer, fit.residual_p95 * model.mm_per_unit
 
 
-def world_to_fit(inputs: Inputs) -> Similarity:
-    """The map from world to the model frame of the fit."""
-    return inputs.result(FIT).fit.refinement.after(inputs.result(ALIGN).world_to_model)
+def world_to_fit(inputs: Inputs, fit: ShapeFit) -> Similarity:
+    """The map from world to the model frame of a fit."""
+    return fit.refinement.after(inputs.result(ALIGN).world_to_model)
 
 
 def run(options: SurfaceOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
     """Extract the fitted shape in patient space."""
-    model, to_fit = load_model(inputs.options(ALIGN).model), world_to_fit(inputs)
+    found = deliver(options, inputs, inputs.result(FIT).fit, progress)
+    Surface.save(folder, found.mesh, found.landmarks_ras, found.scale, found.world_to_patient)
+
+
+def deliver(options: SurfaceOptions, inputs: Inputs, fit: ShapeFit, progress: Progress) -> Delivered:
+    """Return the surface of a fit of this case."""
+    model, to_fit = load_model(inputs.options(ALIGN).model), world_to_fit(inputs, fit)
     scale = final_scale(to_fit.scale, model, inputs)
     to_patient = model_to_patient(scale.mm_per_world / to_fit.scale).after(to_fit)
     landmarks_ras = to_patient.apply(inputs.result(LANDMARKS).points_world)
-    mesh = _mesh(options, inputs, model, scale, to_patient, progress)
-    Surface.save(folder, mesh, landmarks_ras, scale, to_patient)
+    mesh = _mesh(options, inputs, fit, model, scale.mm_per_world / to_fit.scale, to_patient, progress)
+    return Delivered(mesh, landmarks_ras, scale, to_patient)
 
 
 def _mesh(
-    options: SurfaceOptions, inputs: Inputs, model: ShapeModel, scale: Scale, world_to_patient: Similarity, progress: Progress
+    options: SurfaceOptions,
+    inputs: Inputs,
+    fit: ShapeFit,
+    model: ShapeModel,
+    mm_per_unit: float,
+    world_to_patient: Similarity,
+    progress: Progress,
 ) -> TriangleMesh:
     progress(0.05, "surface from the fitted shape")
-    fit, frames = inputs.result(FIT).fit, inputs.result(FRAMES)
-    mm_per_unit = scale.mm_per_world / world_to_fit(inputs).scale
+    frames = inputs.result(FRAMES)
     fit_to_patient = model_to_patient(mm_per_unit)
     found = mesh_of_code(model.on(fastest_device()), torch.from_numpy(fit.code), options.detail_mm / mm_per_unit).mesh
     progress(0.4, "uncertainty")
-    uncertainty = _uncertainty_model(fit, model, found.vertices) * mm_per_unit * misfit(*residuals(inputs, model))
+    uncertainty = _uncertainty_model(fit, model, found.vertices) * mm_per_unit * misfit(*residuals(inputs, fit, model))
     mesh = found.moved(fit_to_patient, Frame.PATIENT)
     vertices, normals = mesh.vertices, mesh.normals
     assert normals is not None

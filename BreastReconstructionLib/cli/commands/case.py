@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 
 from ...capabilities import STAGES, capability_of
+from ...capabilities.torso import TORSO
 from ...capabilities.torso.commands import say_result
-from ...capabilities.torso.stages import REPORT, TORSO
+from ...capabilities.torso.stages import REPORT
 from ...core.case import Case
 from ...core.commands import Commands
 from ...core.console import Console

@@ -1,0 +1,44 @@
+"""The patients of the scene: choose one, remove one."""
+
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+from BreastReconstructionLib.scene import patient
+
+from .choices import fill, select
+from .explore_section import EXPLORED
+from .parameters import PARAMETER_NAMES
+
+
+class PatientsSection:
+    """The combo box above the sections."""
+
+    def __init__(self, module):
+        self._module, self._ui = module, module.ui
+        self._ui.patientComboBox.connect("currentIndexChanged(int)", self._on_chosen)
+        self._ui.removePatientButton.clicked.connect(self._remove)
+
+    def refresh(self) -> None:
+        """Show the patients that the scene holds."""
+        cases = [case for case in patient.cases_in_scene() if case != EXPLORED]
+        case = self._module.case_folder
+        fill(self._ui.patientComboBox, [("", _("(new)"))] + [(str(case), case.name) for case in cases])
+        select(self._ui.patientComboBox, str(case) if case in cases else "")
+        self._ui.removePatientButton.enabled = case in cases
+
+    def parameters_as_values(self) -> dict:
+        """Return all parameters by name, to be kept with the patient."""
+        return {name: getattr(self._module.parameters, name) for name in PARAMETER_NAMES}
+
+    def _on_chosen(self, index: int) -> None:
+        path = self._ui.patientComboBox.itemData(index)
+        if path and path != self._module.parameters.case_folder:
+            self._module.choose_case(path)
+            patient.show_only(Path(path))
+
+    def _remove(self) -> None:
+        if self._module.case_folder is not None:
+            patient.remove_case(self._module.case_folder)
+            self._module.say(_("Removed from the scene; the case folder is kept."))
+            self._module.refresh()
