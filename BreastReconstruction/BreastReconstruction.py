@@ -24,7 +24,7 @@ from BreastReconstructionPanels.choices import show_path
 from BreastReconstructionPanels.explore_section import ExploreSection
 from BreastReconstructionPanels.landmarks_section import LandmarksSection
 from BreastReconstructionPanels.logic import NOTHING_DONE, BreastReconstructionLogic, one_spelling
-from BreastReconstructionPanels.parameters import set_marker, set_parameters
+from BreastReconstructionPanels.parameters import set_parameters
 from BreastReconstructionPanels.patients_section import PatientsSection
 from BreastReconstructionPanels.process import LibraryProcess
 from BreastReconstructionPanels.result_section import ResultSection
@@ -43,7 +43,6 @@ from BreastReconstructionLib.capabilities.torso.stages import CAMERAS, DENSE, FI
 from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.core.errors import BreastReconstructionError
 from BreastReconstructionLib.core.run import StageState
-from BreastReconstructionLib.measurement.scale import parse_marker
 from BreastReconstructionLib.scene import patient
 
 # Stages of these sections are shown by them; any other gets a section of its own.
@@ -208,14 +207,6 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         except BreastReconstructionError as error:
             self.say(str(error))
         self.open_case()
-
-    def open_sample(self, video: Path, picks: Path, marker: str) -> None:
-        """Fill the panel for the bundled sample."""
-        self.choose_video(str(video))
-        self.parameters.scale_kind = "marker"
-        set_marker(self.parameters, parse_marker(marker))
-        self.landmarks.load(picks)
-        self.say(_("The sample is a synthetic patient; press Run all."))
 
     def open_case(self) -> None:
         """Show what the case folder holds."""

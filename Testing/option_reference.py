@@ -13,8 +13,8 @@ HEAD = """# Option reference
 
 Made from the declarations in the source by `python -m Testing.option_reference`; do not edit.
 
-Each stage is a command of its own and a part of a case's `settings.json`. Options go by their flag on the command line, by their name in `settings.json` and in Python.
-`--quality draft` takes the values of the column *draft*.
+Each stage is a command of its own and a part of a case's `settings.json`. Options go by their flag on the command line, by
+their name in `settings.json` and in Python. `--quality draft` takes the values of the column *draft*.
 """
 
 

@@ -96,7 +96,7 @@ def place_landmarks(panel, sample: Path, offsets: tuple[int, ...] = (0, -5, 5)) 
     frontal = panel.ui.frameComboBox.currentIndex
     for offset in offsets:
         panel.ui.frameComboBox.setCurrentIndex(frontal + offset)
-        number = panel.landmarks.video_frame_of(names[frontal + offset])
+        number = panel.landmarks.picks.frames[names[frontal + offset]]
         panel.ui.placeButton.checked = True
         for name in LANDMARK_NAMES:
             if name in exact[number]:

@@ -71,6 +71,10 @@ class CamerasSection:
             )
         ui.camerasState.text = words
 
+    def by_name(self) -> dict:
+        """Return the cameras by the name of their frame, none while they are not found."""
+        return {} if self.reconstruction is None else self.reconstruction.cameras
+
     def show_cameras(self) -> None:
         """Show frusta and sparse points, upright and about life-size until the landmarks say more."""
         self.reconstruction = self._module.result_of(CAMERAS)

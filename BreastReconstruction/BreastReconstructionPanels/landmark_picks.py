@@ -65,10 +65,32 @@ class LandmarkPicks:
         """Return on how many frames a landmark is placed."""
         return sum(landmark in placed for placed in self.by_frame.values())
 
+    def predicted(self, frame: str, cameras: dict, located) -> dict:
+        """Return where the landmarks in space should lie on a frame that lacks them, by landmark.
+
+        Args:
+            frame: its name.
+            cameras: by name of the frame.
+            located: (6, 3) landmarks in world, or None.
+        """
+        if located is None or frame not in cameras:
+            return {}
+        pixels, depth = cameras[frame].project(located)
+        return {
+            name: pixels[i]
+            for i, name in enumerate(LANDMARK_NAMES)
+            if name not in self.on(frame) and depth[i] > 0 and np.isfinite(pixels[i]).all()
+        }
+
     def write(self, path) -> None:
         """Write all picks as the video was filmed."""
         placed = sorted(self.by_frame.items())
         self.write_rows(path, [(name, frame, *pixel) for frame, picks in placed for name, pixel in picks.items()])
+
+    def write_given(self, path, given) -> None:
+        """Write the picks of a file, which are in pixels of the chosen frames, as the video was filmed."""
+        picks = [pick for pick in given.picks if pick.video_frame is not None]
+        self.write_rows(path, [(pick.landmark, pick.video_frame, pick.x_px, pick.y_px) for pick in picks])
 
     def write_rows(self, path, rows: list) -> None:
         """Write (landmark, video frame, x, y) in pixels of the chosen frames, as the video was filmed."""

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -67,10 +66,6 @@ class LandmarksSection:
         """Go on with the picks in the case, if it is those that the settings name: they can be changed by clicks."""
         if self._module.parameters.landmarks == str(self._own_file()):
             self._module.parameters.landmarks = ""
-
-    def video_frame_of(self, name: str) -> int:
-        """Return the index in the video of a chosen frame."""
-        return self.picks.frames[name]
 
     def missing(self) -> list:
         """Return the landmarks that are placed in no frame and given by no file."""
@@ -143,7 +138,7 @@ class LandmarksSection:
             red.sliceLogic().SetSliceOffset(0.0)
         self._show_picks()
 
-    def show_outline(self) -> None:
+    def show_again(self) -> None:
         """Show the current frame anew, or the most frontal one, with or without the surface's outline."""
         if self._frame:
             self.show_frame(self._frame)
@@ -156,7 +151,9 @@ class LandmarksSection:
         self._filling = True
         try:
             node = nodes.show_picks(self._module.case_folder, self.picks.on(self._frame))
-            nodes.show_predicted(self._module.case_folder, self._predicted())
+            located, _errors, _sentence = self._located()
+            predicted = self.picks.predicted(self._frame, self._module.cameras.by_name(), located)
+            nodes.show_predicted(self._module.case_folder, predicted)
         finally:
             self._filling = False
         interaction = nodes.interaction_node()
@@ -170,19 +167,6 @@ class LandmarksSection:
         if self._ui.placeButton.checked:
             nodes.start_placing(node)
 
-    def _predicted(self) -> dict:
-        cameras = self._cameras()
-        located, _errors, _sentence = self._located()
-        if located is None or self._frame not in cameras:
-            return {}
-        here = self.picks.on(self._frame)
-        pixels, depth = cameras[self._frame].project(located)
-        return {
-            name: pixels[i]
-            for i, name in enumerate(LANDMARK_NAMES)
-            if name not in here and depth[i] > 0 and np.isfinite(pixels[i]).all()
-        }
-
     def _browse(self, step: int) -> None:
         names = list(self.picks.frames)
         if not names:
@@ -194,7 +178,7 @@ class LandmarksSection:
             self.refresh(None)
 
     def _show_frontal(self) -> None:
-        cameras = self._cameras()
+        cameras = self._module.cameras.by_name()
         names = list(self.picks.frames)
         if not names:
             self._module.say(_("Choose frames first."))
@@ -213,10 +197,7 @@ class LandmarksSection:
             self._module.say(_("Choose frames first; the landmarks are placed on them."))
             return
         self._module.parameters.landmarks = ""
-        if not self._frame:
-            self._show_frontal()
-        else:
-            self.show_frame(self._frame)
+        self.show_again()
 
     def _on_interaction_mode(self, interaction, event) -> None:
         """Esc and a right click end placing without asking this panel."""
@@ -264,17 +245,13 @@ class LandmarksSection:
             given = given.of_pictures(self._module.video.picture_files())
         return self.picks.flipped(given)
 
-    def _cameras(self) -> dict:
-        reconstruction = self._module.cameras.reconstruction
-        return {} if reconstruction is None else reconstruction.cameras
-
     def _located(self):
         """See LandmarkPicks.located."""
         try:
             given = None if self.missing() else self._given()
         except BreastReconstructionError as error:
             return None, {}, str(error)
-        return self.picks.located(given, self._cameras(), self._module.cameras.points_world)
+        return self.picks.located(given, self._module.cameras.by_name(), self._module.cameras.points_world)
 
     # Files ---------------------------------------------------------------------------------------------------------
 
@@ -312,9 +289,7 @@ class LandmarksSection:
         located, _errors, sentence = self._located()
         try:
             if path.name.endswith(".csv"):
-                picks = [pick for pick in self._given().picks if pick.video_frame is not None]
-                rows = [(pick.landmark, pick.video_frame, pick.x_px, pick.y_px) for pick in picks]
-                self.picks.write_rows(path, rows)
+                self.picks.write_given(path, self._given())
             elif located is None:
                 self._module.say(sentence or _("Points in space need the cameras; find them first."))
             else:

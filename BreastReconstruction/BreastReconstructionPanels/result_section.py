@@ -148,7 +148,7 @@ class ResultSection:
             self.node().GetDisplayNode().SetVisibility2D(checked)
 
     def _on_outline(self, checked: bool) -> None:
-        self._module.landmarks.show_outline()
+        self._module.landmarks.show_again()
 
     def _export(self) -> None:
         path = qt.QFileDialog.getSaveFileName(

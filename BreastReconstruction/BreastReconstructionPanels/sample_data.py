@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import slicer
+from slicer.i18n import tr as _
 
 from BreastReconstructionLib.core.resources import resource_path
+from BreastReconstructionLib.measurement.scale import parse_marker
+
+from .parameters import set_marker
 
 
 def register_sample_data() -> None:
@@ -35,5 +39,9 @@ def open_sample():
     slicer.util.selectModule("BreastReconstruction")
     widget = slicer.modules.BreastReconstructionWidget
     folder = resource_path("SampleData", "phantom")
-    widget.open_sample(folder / "video.mp4", folder / "picks.csv", json.loads((folder / "truth.json").read_text())["marker"])
+    widget.choose_video(str(folder / "video.mp4"))
+    widget.parameters.scale_kind = "marker"
+    set_marker(widget.parameters, parse_marker(json.loads((folder / "truth.json").read_text())["marker"]))
+    widget.landmarks.load(folder / "picks.csv")
+    widget.say(_("The sample is a synthetic patient; press Run all."))
     return [str(folder / "video.mp4"), str(folder / "picks.csv")]

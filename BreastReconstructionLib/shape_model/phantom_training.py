@@ -20,8 +20,9 @@ from ..phantom.torso import Torso, sample_clinic_torso, sample_torso, skin_point
 from .fit import fit_shape
 from .model import ShapeModel
 from .model_file import load_model, save_model
-from .training import TrainingConfig, TrainingSettings, run_training
+from .training import run_training
 from .training_data import Subject, write_subjects
+from .training_settings import TrainingConfig, TrainingSettings
 
 # Disjoint: what is trained on, what decides when training ends, and what the figures are of. Phantoms below are for
 # demonstrations and tests.

@@ -12,9 +12,10 @@ from PIL import Image
 
 from BreastReconstructionLib.core.errors import VideoError
 from BreastReconstructionLib.core.progress import Progress
-from BreastReconstructionLib.video.frames import choose_windows, probe, select_frames
+from BreastReconstructionLib.video.frames import probe
 from BreastReconstructionLib.video.pictures import picture_folder, read_picture
 from BreastReconstructionLib.video.reading import HLG, PQ, _tone_curve, inspect_video, read_video
+from BreastReconstructionLib.video.selection import choose_windows, select_frames
 from BreastReconstructionLib.video.stillness import LARGEST_STILL_SHARE, still_share
 
 SIZE = (96, 160)

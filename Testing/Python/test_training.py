@@ -29,8 +29,9 @@ from BreastReconstructionLib.shape_model import phantom_training, scans, trainin
 from BreastReconstructionLib.shape_model.model_file import load_model
 from BreastReconstructionLib.shape_model.phantom_training import phantom_subject
 from BreastReconstructionLib.shape_model.scans import prepare_scan
-from BreastReconstructionLib.shape_model.training import TrainingSettings, train
+from BreastReconstructionLib.shape_model.training import train
 from BreastReconstructionLib.shape_model.training_data import TrainingSet, read_subjects, write_subjects
+from BreastReconstructionLib.shape_model.training_settings import TrainingSettings
 from Testing.conftest import ROOT, assert_one_sentence, run_cli
 
 

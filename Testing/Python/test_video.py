@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from BreastReconstructionLib.core.errors import VideoError
 from BreastReconstructionLib.core.progress import Progress
-from BreastReconstructionLib.video.frames import Frames, choose_windows, probe, select_frames
+from BreastReconstructionLib.video.frames import Frames, probe
+from BreastReconstructionLib.video.selection import choose_windows, select_frames
 
 
 def write_video(path, frames=60, rate=10, size=(96, 160), still=False, blurred=()):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ...core.progress import Progress
 from ...core.run import Inputs
-from ...video.frames import select_frames
+from ...video.selection import select_frames
 from .stages import FramesOptions
 
 

@@ -36,7 +36,7 @@ def add(commands: Commands) -> None:
 def _phantoms(options: argparse.Namespace, console: Console) -> None:
     from ...fields.network import VARIANTS
     from ...shape_model.phantom_training import train_on_phantoms
-    from ...shape_model.training import TrainingSettings
+    from ...shape_model.training_settings import TrainingSettings
 
     settings = TrainingSettings(
         name=options.name or f"phantom-{options.variant}-{VARIANTS[options.variant].latent}",
@@ -70,7 +70,8 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
-    from ...shape_model.training import read_config, run_training
+    from ...shape_model.training import run_training
+    from ...shape_model.training_settings import read_config
 
     _flush_denormals()
     path = run_training(read_config(options.config), console.progress("train"))
