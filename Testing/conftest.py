@@ -12,6 +12,7 @@ import pytest
 
 from BreastReconstructionLib.capabilities import STAGES as DECLARED
 from BreastReconstructionLib.core.resources import resource_path
+from Testing.cases import made_once, shared_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 # Names, in the order in which they run.
@@ -41,19 +42,30 @@ def sample():
 
 
 @pytest.fixture(scope="session")
-def demo_case(tmp_path_factory):
-    """The demo, run once through the command line."""
-    case = tmp_path_factory.mktemp("demo") / "case"
-    finished = run_cli("demo", "-o", case)
+def shared(tmp_path_factory):
+    """Where this session's processes keep what several tests need."""
+    return shared_folder(tmp_path_factory)
+
+
+def _run_demo(folder, *options):
+    finished = run_cli("demo", *options, "-o", folder / "case")
     assert finished.returncode == 0, finished.stderr
-    (case.parent / "stdout.txt").write_text(finished.stdout)
-    return case
+    (folder / "stdout.txt").write_text(finished.stdout)
 
 
 @pytest.fixture(scope="session")
-def small_input(sample, tmp_path_factory):
-    """Sixteen frontal pictures of half size from the sample video, with picks: a case of seconds instead of minutes."""
-    folder = tmp_path_factory.mktemp("small")
+def demo_case(shared, sample):
+    """The demo, run once through the command line; what it printed is in stdout.txt beside it."""
+    return made_once(shared, "demo", ["normal", sample], _run_demo) / "case"
+
+
+@pytest.fixture(scope="session")
+def draft_case(shared, sample):
+    """The demo's draft."""
+    return made_once(shared, "draft", ["draft", sample], lambda folder: _run_demo(folder, "--quality", "draft")) / "case"
+
+
+def _small_pictures(sample, folder):
     pictures = folder / "pictures"
     pictures.mkdir()
     truth = json.loads((sample / "truth.json").read_text())
@@ -79,23 +91,30 @@ def small_input(sample, tmp_path_factory):
         for number, name, x, y, visible in exact:
             if int(number) == frame and visible == "1":
                 rows.append(f"{name},{chosen.index(frame)},{float(x) / 2:.2f},{float(y) / 2:.2f}")
-    picks = folder / "picks.csv"
-    picks.write_text("\n".join(rows) + "\n")
-    return pictures, picks
+    (folder / "picks.csv").write_text("\n".join(rows) + "\n")
 
 
 @pytest.fixture(scope="session")
-def small_case(small_input, tmp_path_factory):
+def small_input(shared, sample):
+    """Sixteen frontal pictures of half size from the sample video, with picks: a case of seconds instead of minutes."""
+    folder = made_once(shared, "small", [sample], lambda folder: _small_pictures(sample, folder))
+    return folder / "pictures", folder / "picks.csv"
+
+
+@pytest.fixture(scope="session")
+def small_case(shared, small_input):
     """A finished small case."""
-    case = tmp_path_factory.mktemp("small_case") / "case"
-    finished = run_cli(*small_arguments(small_input), "-o", case)
-    assert finished.returncode == 0, finished.stderr
-    return case
+
+    def make(folder):
+        finished = run_cli(*small_arguments(small_input), "-o", folder / "case")
+        assert finished.returncode == 0, finished.stderr
+
+    return made_once(shared, "small_case", list(small_input), make) / "case"
 
 
 def small_arguments(small_input, command="reconstruct"):
     pictures, picks = small_input
-    scale = ["--approximate-scale"] if command in ("reconstruct", "surface", "report") else []
+    scale = ["--approximate-scale"] if command in ("reconstruct", "scale", "surface", "report") else []
     return [command, pictures, "--landmarks", picks, *scale, "--frames", 16, "--strategy", "uniform", "--detail", 4]
 
 

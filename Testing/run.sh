@@ -7,4 +7,5 @@ bash Testing/install.sh '.[test]'
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 ruff check .
 ruff format --check .
+mypy
 exec python -m pytest "$@"

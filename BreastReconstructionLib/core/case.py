@@ -253,9 +253,10 @@ def _is_alive(process: int) -> bool:
     if os.name == "nt":
         import ctypes
 
-        handle = ctypes.windll.kernel32.OpenProcess(0x1000, False, process)
+        kernel: Any = vars(ctypes)["windll"].kernel32  # is there on Windows only
+        handle = kernel.OpenProcess(0x1000, False, process)
         if handle:
-            ctypes.windll.kernel32.CloseHandle(handle)
+            kernel.CloseHandle(handle)
         return bool(handle)
     try:
         os.kill(process, 0)

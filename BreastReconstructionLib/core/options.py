@@ -79,13 +79,16 @@ class Option:
             return Path(value)
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if type(value) is not self.kind:
-            raise OptionError(f"The option {self.name} must be {_KINDS[self.kind]}, not {value!r}.")
+        self._check_kind(value)
         if self.choices and value not in self.choices:
             raise OptionError(f"The option {self.name} must be one of {', '.join(self.choices)}, not {value!r}.")
         if self.within is not None and not (math.isfinite(value) and self.within[0] <= value <= self.within[1]):
             raise OptionError(f"The option {self.name} must be {self.range_words}, not {value:g}.")
         return value
+
+    def _check_kind(self, value: Any) -> None:
+        if type(value) is not self.kind:
+            raise OptionError(f"The option {self.name} must be {_KINDS[self.kind]}, not {value!r}.")
 
     @property
     def range_words(self) -> str:
@@ -131,9 +134,13 @@ def option(
     return dataclasses.field(default=default, metadata={_DECLARATION: declared})
 
 
-@lru_cache(None)
 def options_of(options: type) -> tuple[Option, ...]:
     """Return the options that a dataclass declares, in order."""
+    return _declared(options)
+
+
+@lru_cache(None)
+def _declared(options: Any) -> tuple[Option, ...]:
     hints = typing.get_type_hints(options)
     found = []
     for field in dataclasses.fields(options):

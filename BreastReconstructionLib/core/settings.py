@@ -35,7 +35,8 @@ class Settings:
         Raises:
             OptionError: no such option, or not such a value.
         """
-        return replace(self, options={**self.options, stage.name: replace(self.of(stage), **_checked(stage, values))})
+        own: Any = self.of(stage)
+        return replace(self, options={**self.options, stage.name: replace(own, **_checked(stage, values))})
 
     def with_values(self, stages: Stages, values: Mapping[str, Any]) -> Settings:
         """Return settings in which some options are others, by their names alone.

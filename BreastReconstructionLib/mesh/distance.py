@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
@@ -12,11 +14,12 @@ def closest_on_mesh(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray)
 
     from .polydata import triangles
 
-    locator = vtkStaticCellLocator()
+    locator: Any = vtkStaticCellLocator()
     locator.SetDataSet(triangles(vertices, faces))
     locator.BuildLocator()
     closest, square = np.empty((len(points), 3)), np.empty(len(points))
-    cell, found, cell_id, sub, distance2 = vtkGenericCell(), [0.0] * 3, mutable(0), mutable(0), mutable(0.0)
+    cell, found, cell_id, sub = vtkGenericCell(), [0.0] * 3, mutable(0), mutable(0)
+    distance2: Any = mutable(0.0)
     for i, point in enumerate(points):  # VTK has no vectorised closest point; 15 microseconds each
         locator.FindClosestPoint(point, found, cell, cell_id, sub, distance2)
         closest[i], square[i] = found, distance2.get()

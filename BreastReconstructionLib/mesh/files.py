@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def write_ply(path: Path, mesh: TriangleMesh) -> None:
         raise ValueError("a mesh of the model frame has no millimetres; move it to the patient frame before it is written")
     patient = mesh.frame is Frame.PATIENT
     to_space = RAS_TO_LPS if patient else np.eye(3)
-    columns = [(("x", "y", "z"), mesh.vertices @ to_space.T, "f4")]
+    columns: list[tuple[tuple[str, ...], np.ndarray, str]] = [(("x", "y", "z"), mesh.vertices @ to_space.T, "f4")]
     if mesh.normals is not None:
         columns.append((("nx", "ny", "nz"), mesh.normals @ to_space.T, "f4"))
     if mesh.colors is not None:
@@ -70,10 +71,10 @@ def read_written_ply(path: Path) -> TriangleMesh | None:
     faces = np.frombuffer(content, [("count", "u1"), ("index", "<i4", 3)], counts[1], start + vertices.nbytes)
     signs = np.diag(np.eye(3) if lines[2].endswith("RAS") else RAS_TO_LPS)
 
-    def together(names: tuple[str, ...], kind, factors: np.ndarray) -> np.ndarray | None:
-        if names[0] not in vertices.dtype.names:
-            return None
-        values = np.empty((len(vertices), len(names)), kind)
+    held = vertices.dtype.names or ()
+
+    def together(names: tuple[str, ...], kind: type, factors: np.ndarray) -> np.ndarray:
+        values: np.ndarray = np.empty((len(vertices), len(names)), kind)
         for i, name in enumerate(names):
             np.multiply(vertices[name], factors[i], out=values[:, i], casting="unsafe")
         return values
@@ -83,9 +84,9 @@ def read_written_ply(path: Path) -> TriangleMesh | None:
         together(("x", "y", "z"), float, signs),
         faces["index"].astype(int),
         Frame.WORLD if WORLD_COMMENT in lines else Frame.PATIENT,
-        together(("nx", "ny", "nz"), float, signs),
-        together(("red", "green", "blue"), np.uint8, np.ones(3, np.uint8)),
-        {name: vertices[name].astype(float) for name in vertices.dtype.names if name not in known},
+        together(("nx", "ny", "nz"), float, signs) if "nx" in held else None,
+        together(("red", "green", "blue"), np.uint8, np.ones(3, np.uint8)) if "red" in held else None,
+        {name: vertices[name].astype(float) for name in held if name not in known},
     )
 
 
@@ -100,12 +101,12 @@ def read_mesh(path: Path) -> TriangleMesh:
     import trimesh
 
     try:
-        loaded = trimesh.load(path, process=False)
+        loaded: Any = trimesh.load(path, process=False)
         header = path.read_bytes()[:4096]
     except Exception as error:  # trimesh raises many kinds for broken files
         raise CaseError(f"{path.name} cannot be read as a mesh; export it again as PLY, OBJ or STL.") from error
-    vertices = np.asarray(loaded.vertices, float)
-    from_space = np.eye(3) if b"SPACE=RAS" in header else RAS_TO_LPS
+    vertices = np.asarray(loaded.vertices, np.float64)
+    from_space: np.ndarray = np.eye(3) if b"SPACE=RAS" in header else RAS_TO_LPS
     raw = loaded.metadata.get("_ply_raw", {}).get("vertex", {}).get("data")
     scalars, colors, normals = {}, None, None
     if raw is not None and raw.dtype.names:

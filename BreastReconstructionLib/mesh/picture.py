@@ -67,8 +67,8 @@ def outline(camera: Camera, vertices: np.ndarray) -> list[np.ndarray]:
     inside = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < [camera.width, camera.height]).all(axis=1)
     column, row = (pixels[inside] / cell).astype(int).T
     mask[row, column] = 255
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
+    contours, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return [contour * cell + cell // 2 for contour in contours if len(contour) > 50]
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .mesh import TriangleMesh
 
+if TYPE_CHECKING:
+    from vtkmodules.vtkCommonCore import vtkDataArray
+    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
 
-def polydata_of(mesh: TriangleMesh):
+
+def polydata_of(mesh: TriangleMesh) -> vtkPolyData:
     """Return a mesh as vtkPolyData with Normals, one array a scalar, and RGB."""
     data = triangles(mesh.vertices, mesh.faces)
     at_points = data.GetPointData()
@@ -20,7 +26,7 @@ def polydata_of(mesh: TriangleMesh):
     return data
 
 
-def array(name: str, values: np.ndarray):
+def array(name: str, values: np.ndarray) -> vtkDataArray:
     """Return a named VTK array of (N,) or (N, C) values, which it copies."""
     from vtkmodules.util.numpy_support import numpy_to_vtk
 
@@ -29,14 +35,14 @@ def array(name: str, values: np.ndarray):
     return made
 
 
-def triangles(points: np.ndarray, faces: np.ndarray):
+def triangles(points: np.ndarray, faces: np.ndarray) -> vtkPolyData:
     """Return a vtkPolyData of (N, 3) points and (F, 3) triangles."""
     mesh = with_points(points.astype(np.float64, copy=False))
     mesh.SetPolys(cells(faces))
     return mesh
 
 
-def with_points(points: np.ndarray):
+def with_points(points: np.ndarray) -> vtkPolyData:
     """Return a vtkPolyData of (N, 3) points, in their own precision, without cells."""
     from vtkmodules.util.numpy_support import numpy_to_vtk
     from vtkmodules.vtkCommonCore import vtkPoints
@@ -48,7 +54,7 @@ def with_points(points: np.ndarray):
     return data
 
 
-def cells(index: np.ndarray):
+def cells(index: np.ndarray) -> vtkCellArray:
     """Return a vtkCellArray of (C, K) point indices, K a cell."""
     from vtkmodules.util.numpy_support import numpy_to_vtkIdTypeArray
     from vtkmodules.vtkCommonDataModel import vtkCellArray

@@ -10,6 +10,8 @@ import pytest
 
 from Testing.conftest import ROOT
 
+pytestmark = pytest.mark.fast
+
 STUB = ROOT / "Testing" / "SlicerHost" / "cmake"
 
 FROM_INSTALLED = """
@@ -22,7 +24,7 @@ started = time.perf_counter()
 panel = application.load_module(Path(sys.argv[1]) / "BreastReconstruction.py")
 seconds = time.perf_counter() - started
 import slicer, BreastReconstructionLib
-from BreastReconstructionLib.resources import resource_path
+from BreastReconstructionLib.core.resources import resource_path
 print(json.dumps({
     "seconds": seconds,
     "imported": sorted(set(sys.modules) - before),

@@ -7,6 +7,8 @@ from scipy.spatial.transform import Rotation
 from BreastReconstructionLib.geometry.cameras import Camera, triangulate
 from BreastReconstructionLib.geometry.transforms import MODEL_AXES_TO_RAS, Similarity, fit_similarity, model_to_patient
 
+pytestmark = pytest.mark.fast
+
 
 def similarity(seed):
     rng = np.random.default_rng(seed)

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.fast
+
 pytest.importorskip("PySide6")
 pytest.importorskip("slicer")
 

@@ -18,6 +18,8 @@ from BreastReconstructionLib.sfm.imported import read_vggsfm_predictions
 from BreastReconstructionLib.sfm.vggsfm import reconstruct_with_vggsfm
 from Testing.conftest import assert_one_sentence, run_cli, small_arguments
 
+pytestmark = pytest.mark.fast
+
 SETTINGS = PhantomVideoSettings(frames=12, width=54, height=96, focal_px=74.0)
 NAMES = tuple(f"{i:03d}.png" for i in range(12))
 DROPPED = "004.png"

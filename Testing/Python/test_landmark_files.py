@@ -17,6 +17,8 @@ from BreastReconstructionLib.landmarks.files import (
 )
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 
+pytestmark = pytest.mark.fast
+
 POINTS = np.arange(18.0).reshape(6, 3) - 7.5
 coordinate = st.floats(-1e4, 1e4, allow_nan=False)
 

@@ -12,6 +12,8 @@ from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.phantom.torso import sample_torso
 from BreastReconstructionLib.phantom.video import PhantomVideoSettings, phone_path
 
+pytestmark = pytest.mark.fast
+
 SEED = 41
 
 

@@ -14,6 +14,8 @@ from BreastReconstructionLib.shape_model.model_file import import_official_model
 from Testing.conftest import assert_one_sentence, run_cli
 from Testing.Python.test_network import transcription
 
+pytestmark = pytest.mark.fast
+
 
 class Exploit:
     """Unpickling this would create a file."""

@@ -10,6 +10,8 @@ from BreastReconstructionLib.landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS
 from BreastReconstructionLib.shape_model.model import ShapeModel
 from BreastReconstructionLib.shape_model.model_file import load_model, save_model
 
+pytestmark = pytest.mark.fast
+
 
 def transcription(state, mean_anchors, points, code):
     """DESIGN section 5, written down word by word for one shape: no folding, no batches, no skipping."""

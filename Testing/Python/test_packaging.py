@@ -9,6 +9,8 @@ import pytest
 from BreastReconstructionLib import __version__
 from Testing.conftest import ROOT
 
+pytestmark = pytest.mark.fast
+
 try:
     import tomllib
 except ImportError:

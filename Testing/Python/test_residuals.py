@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from BreastReconstructionLib.measurement.residuals import doubt_of_residuals, misfit
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize(
     ("reprojection", "longer", "p95"), [(0.37, 1920, 3.6), (0.52, 1920, 5.8), (0.34, 960, 3.7), (math.nan, 1920, 5.0)]

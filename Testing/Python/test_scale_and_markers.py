@@ -21,6 +21,8 @@ from BreastReconstructionLib.measurement.scale import (
 from BreastReconstructionLib.phantom.texture import marker_card
 from BreastReconstructionLib.phantom.video import PhantomVideoSettings, phone_path
 
+pytestmark = pytest.mark.fast
+
 
 def test_distance_in_any_pair():
     assert parse_distance(" sternal-notch : navel=371.5") == KnownDistance("sternal-notch", "navel", 371.5)

@@ -12,6 +12,8 @@ from BreastReconstructionLib.core.progress import Progress
 from BreastReconstructionLib.video.frames import Frames, probe
 from BreastReconstructionLib.video.selection import choose_windows, select_frames
 
+pytestmark = pytest.mark.fast
+
 
 def write_video(path, frames=60, rate=10, size=(96, 160), still=False, blurred=()):
     """A moving noise picture; frames in `blurred` are softened."""
@@ -70,8 +72,8 @@ def test_frames_with_picks_are_always_selected(tmp_path):
     assert {0, 1, 2, 33, 59} <= set(frames.video_frames)
     assert len(frames.names) == 10
     assert list(frames.video_frames) == sorted(frames.video_frames)
-    frames.save(tmp_path / "frames" / "frames.json")
-    assert Frames.load(tmp_path / "frames" / "frames.json") == frames
+    frames.save(tmp_path / "frames")
+    assert Frames.load(tmp_path / "frames") == frames
     assert sorted(path.name for path in (tmp_path / "frames").glob("*.png")) == list(frames.names)
 
 

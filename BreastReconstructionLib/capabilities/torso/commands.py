@@ -15,7 +15,7 @@ from ...core.run import run
 from ...core.settings import Settings, quality_values
 from ...core.stage import Stage, stage_named
 from . import TORSO
-from .stages import LANDMARKS, REPORT, SURFACE
+from .stages import LANDMARKS, REPORT, SCALE
 
 
 def add(commands: Commands) -> None:
@@ -44,7 +44,7 @@ def _check(parser: argparse.ArgumentParser, goal: Stage[Any, Any], options: argp
     if LANDMARKS in (*goal.before(), goal) and not hasattr(options, "landmarks"):
         parser.error("the following arguments are required: --landmarks")
     measured, approximate = hasattr(options, "marker") or hasattr(options, "distance"), hasattr(options, "approximate_scale")
-    if goal in (SURFACE, REPORT) and not measured and not approximate:
+    if SCALE in (*goal.before(), goal) and not measured and not approximate:
         parser.error("one of the arguments --distance, --marker, --approximate-scale is required")
     if measured and approximate:
         parser.error("argument --approximate-scale: not allowed with --distance or --marker, which measure it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,8 @@ def run(options: ReportOptions, inputs: Inputs, folder: Path, progress: Progress
         write_json(folder / "accuracy.json", accuracy)
     progress(0.5, "drawing the report")
     cameras = {name: camera.moved(surface.world_to_patient) for name, camera in found.items()}
-    np.savez_compressed(folder / "outlines.npz", **outlines(cameras, surface.mesh.vertices))
+    drawn: dict[str, Any] = dict(outlines(cameras, surface.mesh.vertices))
+    np.savez_compressed(folder / "outlines.npz", **drawn)
     sheet = Sheet(surface.mesh, cameras, surface.landmarks_ras, report_lines(report))
     write_png(folder / "report.png", draw_sheet(sheet, frames.read))
     write_json(folder / "report.json", report)
@@ -45,8 +47,7 @@ def run(options: ReportOptions, inputs: Inputs, folder: Path, progress: Progress
 
 def _warnings(inputs: Inputs, model: ShapeModel, motion_mm: float) -> list[str]:
     fit, scale = inputs.result(FIT).fit, inputs.result(SURFACE).scale
-    told = (inputs.result(stage).warnings for stage in (FRAMES, CAMERAS, LANDMARKS))
-    warnings = [warning for stage in told for warning in stage]
+    warnings = [*inputs.result(FRAMES).warnings, *inputs.result(CAMERAS).warnings, *inputs.result(LANDMARKS).warnings]
     if scale.approximate:
         warnings.append(
             "The scale is approximate: nothing was measured, so lengths may be wrong by "

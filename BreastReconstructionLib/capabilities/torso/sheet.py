@@ -36,6 +36,8 @@ class Sheet:
 def draw_sheet(sheet: Sheet, read_picture: Callable[[str], np.ndarray]) -> np.ndarray:
     """Return the (H, W, 3) uint8 BGR sheet: frames with outline and landmarks, views of the surface, numbers."""
     mesh = sheet.mesh
+    assert mesh.normals is not None
+    assert mesh.colors is not None
     seen = mesh.scalars["views"] > 0
     names = _spread_of_frames(sheet.cameras_patient)
     frames = [_titled(_frame_panel(sheet, name, read_picture(name)), f"frame {name}: outline and landmarks") for name in names]
