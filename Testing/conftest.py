@@ -36,6 +36,11 @@ def assert_one_sentence(finished, code, *words):
         assert word in errors[0], errors[0]
 
 
+def pytest_collection_modifyitems(items):
+    """What takes long comes first, so that the processes that share the tests end together."""
+    items.sort(key=lambda item: item.get_closest_marker("fast") is not None)
+
+
 @pytest.fixture(scope="session")
 def sample():
     return resource_path("SampleData", "phantom")
@@ -110,6 +115,32 @@ def small_case(shared, small_input):
         assert finished.returncode == 0, finished.stderr
 
     return made_once(shared, "small_case", list(small_input), make) / "case"
+
+
+@pytest.fixture
+def case(small_case, tmp_path):
+    """A copy of the small case that a test may change."""
+    return Path(shutil.copytree(small_case, tmp_path / "case"))
+
+
+def forget_from(case, stage):
+    """Bring a finished case to where `stage` is next."""
+    document = json.loads((case / "case.json").read_text())
+    for name in STAGES[STAGES.index(stage) :]:
+        document["stages"].pop(name, None)
+        shutil.rmtree(case / name, ignore_errors=True)
+    (case / "case.json").write_text(json.dumps(document))
+
+
+def start_until(arguments, stage, **options):
+    """Start the command line and return it as soon as `stage` reports that it runs."""
+    command = [sys.executable, "-m", "BreastReconstructionLib", *map(str, arguments), "--json-progress"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    for line in process.stdout:
+        event = json.loads(line)
+        if event.get("stage") == stage and event["outcome"] == "running":
+            return process
+    raise AssertionError(f"{stage} never ran: {process.stderr.read()}")
 
 
 def small_arguments(small_input, command="reconstruct"):

@@ -47,6 +47,7 @@ class PhantomVideoSettings:
         pick_noise_px: standard deviation of the simulated landmark picks.
         zoom: focal length at the end over that at the beginning; people do that, and must not.
         patient_turns: the phone stands on a tripod and the patient turns before it, which nothing here can reconstruct.
+        skin_texels: edge of the skin's texture; fewer are painted faster, and blur skin in large pictures.
     """
 
     seed: int = 0
@@ -64,6 +65,7 @@ class PhantomVideoSettings:
     pick_noise_px: float = 1.5
     zoom: float = 1.0
     patient_turns: bool = False
+    skin_texels: int = 3072
 
 
 def phone_path(settings: PhantomVideoSettings, target_ras: np.ndarray, rng: np.random.Generator) -> list[Camera]:
@@ -204,7 +206,7 @@ def _pinhole(camera: Camera, wide: float) -> Camera:
 def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSettings, rng: np.random.Generator):
     basis = load_torso_basis()
     body, faces, uv = torso.body_ras, basis.body_faces, basis.body_uv.astype(float)
-    skin = skin_texture(body[faces], uv, torso.landmarks_ras[2:4], settings.contrast, settings.seed)
+    skin = skin_texture(body[faces], uv, torso.landmarks_ras[2:4], settings.contrast, settings.seed, settings.skin_texels)
     corner = np.column_stack([faces.ravel(), np.round(uv.reshape(-1, 2) * 1e5).astype(np.int64)])
     unique, first, flat = np.unique(corner, axis=0, return_index=True, return_inverse=True)
     split = unique[:, 0]

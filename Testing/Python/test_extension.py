@@ -105,7 +105,7 @@ def test_catalogue_entry_follows_its_checklist():
     entry = json.loads((ROOT / "Resources" / "BreastReconstruction.json").read_text())
     assert entry["scm_url"] == meta["HOMEPAGE"] + ".git"
     assert "cmake_minimum_required(VERSION 3.20.6...3.22.6 FATAL_ERROR)" in text  # as Slicer's own template has it
-    readme = (ROOT / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
     assert "3d-slicer-extension" in readme
     assert "Apache-2.0" in readme
 

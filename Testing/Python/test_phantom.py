@@ -100,7 +100,7 @@ def test_torso_command(tmp_path):
 def video(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("video")
     settings = PhantomVideoSettings(
-        seed=12, frames=5, width=540, height=960, focal_px=740, distortion=request.param, sweep_degrees=60
+        seed=12, frames=5, width=540, height=960, focal_px=740, distortion=request.param, sweep_degrees=60, skin_texels=1024
     )
     write_phantom_video(folder, settings)
     return folder
