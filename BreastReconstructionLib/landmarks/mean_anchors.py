@@ -1,4 +1,4 @@
-"""The frame that every shape model shares: the official model's mean anchors and scale (DESIGN section 5)."""
+"""The frame that every shape model shares: the official model's mean anchors and scale."""
 
 from __future__ import annotations
 

@@ -8,16 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ..core.files import disk_errors
 from ..core.progress import Progress
-from ..fields.evaluation import Shape, distances_to_surface
 from ..mesh.mesh import sample_surface
 from ..mesh.signed_distance import sample_distances
 from ..phantom.deformation import breast_truth
 from ..phantom.torso import Torso, sample_clinic_torso, sample_torso, skin_points
-from .fit import fit_shape
+from .evaluation import fit_and_measure
 from .model import ShapeModel
 from .model_file import load_model, save_model
 from .training import run_training
@@ -133,9 +131,7 @@ def evaluate_on_phantoms(model: ShapeModel, population: str, subjects: int = EVA
         torso = population_torso(seed, population)
         skin, _ = skin_points(torso, 2 * points, np.random.default_rng([8, seed]))
         marks = torso.to_model.apply(torso.landmarks_ras)
-        fit = fit_shape(skin[:points], marks, model)
-        shape = Shape.of(model, torch.from_numpy(fit.code))
-        errors = distances_to_surface(shape, fit.refinement.apply(skin[points:])) / torso.to_model.scale
+        fit, errors = fit_and_measure(model, skin[:points], marks, skin[points:], 1.0 / torso.to_model.scale)
         means.append(errors.mean())
         tails.append(np.percentile(errors, 95))
         landmarks.append(np.linalg.norm(fit.anchors_model - fit.refinement.apply(marks), axis=1).mean() / torso.to_model.scale)

@@ -19,6 +19,7 @@ from ..core.progress import Progress
 from ..geometry.cameras import Camera
 from ..geometry.pictures import sample_picture, shrunk_picture
 from ..geometry.transforms import Frame
+from ..mesh.visibility import Sight, is_at_surface, is_in_front, nearest_depths
 from .fit import FitSettings, ShapeFit
 from .model import ShapeModel
 from .sampling import mesh_of_code
@@ -36,8 +37,6 @@ LARGEST_SHIFT = 0.016
 FEWEST_PX = 2
 # Cells of the surface from which depth is taken: 3 mm.
 SURFACE_CELL = 0.01
-# Relative difference of depth between a surface that is seen and one behind it.
-DEPTH_TOLERANCE = 0.012
 # Cosine between a vertex's normal and the direction to the camera.
 SMALLEST_FACING = 0.3
 # The warp is computed every so many pixels, and interpolated between them.
@@ -201,22 +200,19 @@ def _fitted_surface(fit: ShapeFit, model: ShapeModel) -> _Surface:
 def _view(camera: Camera, picture: np.ndarray, surface: _Surface) -> _View:
     """Draw the depth of the surface: at a cell's centre, the mean over the tangent planes of the vertices in it."""
     gray = cv2.cvtColor(shrunk_picture(picture, camera), cv2.COLOR_BGR2GRAY)
-    pixels, depth = camera.project(surface.vertices)
+    sight = Sight.of(camera, surface.vertices, surface.normals)
+    pixels, depth = sight.pixels, sight.depth
     cell = max(1.3 * camera.intrinsics[0, 0] * surface.spacing / float(np.median(depth)), 1.0)
     width, height = int(np.ceil(camera.width / cell)), int(np.ceil(camera.height / cell))
     from_center = surface.vertices - camera.center_world
-    facing = -(from_center * surface.normals).sum(axis=1) / np.linalg.norm(from_center, axis=1)
-    with np.errstate(invalid="ignore"):  # behind the camera pixels are NaN, and no cell is theirs
-        inside = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < [camera.width, camera.height]).all(axis=1)
-    drawn = np.flatnonzero(inside & (facing > SMALLEST_FACING))
+    drawn = np.flatnonzero(sight.inside & (sight.cosine > SMALLEST_FACING))
     index = np.floor(pixels[drawn] / cell).astype(int)
     flat = index[:, 1] * width + index[:, 0]
     rays = camera.rays_of_normalized_world(camera.normalized((index + 0.5) * cell))
     normals = surface.normals[drawn]
     inverse_depth = (rays * normals).sum(axis=1) / (from_center[drawn] * normals).sum(axis=1)
-    nearest = np.zeros(width * height)
-    np.maximum.at(nearest, flat, 1.0 / depth[drawn])
-    front = (1.0 / depth[drawn] > nearest[flat] * (1.0 - DEPTH_TOLERANCE)) & (np.abs(inverse_depth * depth[drawn] - 1.0) < 0.02)
+    nearest = nearest_depths(flat, depth[drawn], width * height)[flat]
+    front = is_in_front(depth[drawn], nearest) & (np.abs(inverse_depth * depth[drawn] - 1.0) < 0.02)
     count = np.bincount(flat[front], minlength=width * height)
     mean = np.bincount(flat[front], inverse_depth[front], width * height) / np.maximum(count, 1)
     covered = (count > 0).reshape(height, width)
@@ -274,7 +270,7 @@ def _find(patches: _Patches, points: np.ndarray, view: _View, other: _View) -> t
     there = sample_picture(warp, moved)
     pixels, depth = other.camera.project(points)
     nearest, covered = other.depth_at(np.nan_to_num(pixels - 0.5, nan=-1e4))
-    visible = covered & (np.abs(nearest - depth) < DEPTH_TOLERANCE * depth)
+    visible = covered & is_at_surface(depth, nearest)
     largest_px = LARGEST_SHIFT * patches.side / PATCH_SIDE
     near = np.linalg.norm(moved - start, axis=1) < largest_px
     margin = patches.side / 2

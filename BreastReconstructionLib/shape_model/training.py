@@ -23,13 +23,12 @@ from torch import nn
 from ..core.errors import FitError, ShapeModelError
 from ..core.files import disk_errors
 from ..core.progress import Progress
-from ..fields.evaluation import Shape, distances_to_surface
 from ..fields.network import VARIANTS, FoldedShape, NetworkSize, ShapeNetwork
 from ..landmarks.mean_anchors import OFFICIAL_MM_PER_UNIT
 from ..landmarks.names import LANDMARK_NAMES
 from ..optimise import trainer
 from ..optimise.trainer import Process, Schedule
-from .fit import fit_shape
+from .evaluation import fit_and_measure
 from .model import ShapeModel, latent_distribution
 from .model_file import save_model
 from .training_data import Subject, TrainingSet, read_subjects, split
@@ -289,13 +288,12 @@ def validation_error_mm(model: ShapeModel, subjects: list[Subject]) -> float:
         order = np.random.default_rng(5).permutation(len(subject.surface_points))
         points = subject.surface_points[order].astype(float)
         half = min(VALIDATION_POINTS, len(points) // 2)
+        mm = subject.mm_per_unit if np.isfinite(subject.mm_per_unit) else model.mm_per_unit
         try:
-            fit = fit_shape(points[:half], subject.landmarks, model)
+            _, distances_mm = fit_and_measure(model, points[:half], subject.landmarks, points[half : 2 * half], mm)
         except FitError:  # early in a training, a model may have no shape to fit
             return math.inf
-        shape = Shape.of(model, torch.from_numpy(fit.code))
-        mm = subject.mm_per_unit if np.isfinite(subject.mm_per_unit) else model.mm_per_unit
-        errors.append(distances_to_surface(shape, fit.refinement.apply(points[half : 2 * half])).mean() * mm)
+        errors.append(distances_mm.mean())
     return float(np.mean(errors))
 
 

@@ -1,4 +1,4 @@
-"""The published procedure (liRBSM, as DESIGN section 5 states it), written straightforwardly: what ours is compared with."""
+"""The published procedure (liRBSM, arXiv 2510.13540), written straightforwardly: what ours is compared with."""
 
 from __future__ import annotations
 

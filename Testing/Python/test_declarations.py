@@ -42,11 +42,19 @@ def another_value(option):
     return next(value for value in map(option.kind, option.within) if value != option.default)
 
 
+# What Slicer's parameterNodeWrapper puts into a class, and its base has.
+RESERVED = {
+    "allParameters", "default", "isCached", "dataType", "getValue", "setValue", "connectGui", "connectParametersToGui",
+    "disconnectGui", "StartModify", "EndModify", "AddObserver", "RemoveObserver", "Modified", "parameterNode",
+}  # fmt: skip
+
+
 def test_names_are_unique_everywhere():
     names = [stage.name for stage in STAGES]
     assert len(set(names)) == len(names)
     options = [option.name for _, option in OPTIONS]
     assert len(set(options)) == len(options)
+    assert not set(options) & RESERVED
     flags = [option.flag for _, option in OPTIONS]
     assert len(set(flags)) == len(flags)
 

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.fast
 
 
 def transcription(state, mean_anchors, points, code):
-    """DESIGN section 5, written down word by word for one shape: no folding, no batches, no skipping."""
+    """The paper's network (arXiv 2510.13540), written down word by word for one shape: no folding, no batches, no skipping."""
     hidden = torch.relu(state["anchor_mlp.0.weight"] @ code[:128] + state["anchor_mlp.0.bias"])
     hidden = torch.relu(state["anchor_mlp.2.weight"] @ hidden + state["anchor_mlp.2.bias"])
     offsets = state["anchor_mlp.4.weight"] @ hidden + state["anchor_mlp.4.bias"]

@@ -130,3 +130,39 @@ def test_picks_on_flipped_frames_are_kept_as_the_video_was_filmed(fresh):
     (placed,) = panel.landmarks.picks.by_frame.values()
     assert placed["sternal-notch"][0] == pytest.approx(170, abs=2)
     ui.option_mirrored.checked = False
+
+
+class Recorder:
+    """A worker that is told what to do and does nothing; what it hears is said by the test."""
+
+    def __init__(self, on_event, on_end, interpreter=None):
+        self.on_event, self.on_end, self.arguments = on_event, on_end, None
+
+    @property
+    def running(self):
+        return self.arguments is not None
+
+    def start(self, arguments):
+        self.arguments = arguments
+
+
+def test_a_run_is_settings_and_a_command_whatever_the_process(fresh):
+    """Skipped, failed and cancelled come as values; no word of an event is compared."""
+    from BreastReconstructionPanels.process import CANCELLED, Outcome
+    from BreastReconstructionPanels.runs import Run
+
+    from BreastReconstructionLib.capabilities import STAGES
+    from BreastReconstructionLib.capabilities.torso.stages import DENSE, FRAMES, MARKERS
+    from BreastReconstructionLib.core.settings import read_settings
+
+    run = Run(fresh, Recorder)
+    fresh.ui.option_frame_count.value = 17
+    run.start((MARKERS, DENSE))
+    assert run.process.arguments == ["run", str(fresh.case_folder), "--until", "markers", "--until", "dense"]
+    assert read_settings(fresh.case_folder, STAGES).of(FRAMES).frame_count == 17
+    event = {"event": "progress", "stage": "frames", "fraction": 0.5, "overall": 0.1, "words": "in any language"}
+    run.process.on_event({**event, "outcome": "running"})
+    assert (run.stage, run.percent, run.running) == ("frames", 50, True)
+    run.process.on_event({**event, "fraction": 0.0, "outcome": "cancelled"})
+    run.process.on_end(Outcome(CANCELLED, "Stopped."))
+    assert fresh.ui.statusLabel.text == "Stopped."

@@ -1,4 +1,4 @@
-"""Registration of patches: pictures drawn by tracing rays to the zero level, and a fit that is wrong by some mm."""
+"""Patches of pictures, registered: pictures drawn by tracing rays to the zero level, and a fit that is wrong by some mm."""
 
 from dataclasses import replace
 
