@@ -1,1 +1,1 @@
-"""Distances, metric scale, accuracy against a known truth."""
+"""Markers and the metric scale, what is plausible, accuracy against a known truth."""

@@ -52,9 +52,17 @@ class TriangleMesh:
 
     def as_polydata(self) -> vtkPolyData:
         """Return the mesh for VTK, in the same frame, with point arrays Normals, RGB, and one a scalar."""
-        from .polydata import polydata_of
+        from .polydata import array, triangles
 
-        return polydata_of(self)
+        data = triangles(self.vertices, self.faces)
+        at_points = data.GetPointData()
+        if self.normals is not None:
+            at_points.SetNormals(array("Normals", self.normals.astype(np.float32)))
+        for name, values in self.scalars.items():
+            at_points.AddArray(array(name, values.astype(np.float32)))
+        if self.colors is not None:
+            at_points.AddArray(array("RGB", np.ascontiguousarray(self.colors, np.uint8)))
+        return data
 
     def moved(self, transform: Similarity, frame: Frame) -> TriangleMesh:
         """Return the mesh in another frame, given the map from its own."""

@@ -6,24 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .mesh import TriangleMesh
-
 if TYPE_CHECKING:
     from vtkmodules.vtkCommonCore import vtkDataArray
     from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
-
-
-def polydata_of(mesh: TriangleMesh) -> vtkPolyData:
-    """Return a mesh as vtkPolyData with Normals, one array a scalar, and RGB."""
-    data = triangles(mesh.vertices, mesh.faces)
-    at_points = data.GetPointData()
-    if mesh.normals is not None:
-        at_points.SetNormals(array("Normals", mesh.normals.astype(np.float32)))
-    for name, values in mesh.scalars.items():
-        at_points.AddArray(array(name, values.astype(np.float32)))
-    if mesh.colors is not None:
-        at_points.AddArray(array("RGB", np.ascontiguousarray(mesh.colors, np.uint8)))
-    return data
 
 
 def array(name: str, values: np.ndarray) -> vtkDataArray:

@@ -1,1 +1,1 @@
-"""The neural shape model: network, files, evaluation, alignment, fit, training."""
+"""The neural shape model: its files, alignment, fit, sampling, training and evaluation."""

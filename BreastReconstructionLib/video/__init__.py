@@ -1,1 +1,1 @@
-"""Frames from a video, and the printed marker in them."""
+"""Frames from a video or a folder of pictures."""
