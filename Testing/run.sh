@@ -10,4 +10,4 @@ ruff format --check .
 mypy
 # Two processes share the two cores: threads that spin would only stand in each other's way.
 export OMP_NUM_THREADS=1
-exec python -m pytest -n 2 --dist loadfile "$@"
+exec python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -73,6 +73,10 @@ def test_sample_data_from_python(panel):
 
 
 def test_nothing_is_measured_until_somebody_measures(fresh, small_input):
+    from BreastReconstructionPanels.parameters import settings_of
+
+    from BreastReconstructionLib.capabilities.torso.stages import MARKERS, SCALE
+
     panel, ui = fresh, fresh.ui
     panel.landmarks.load(small_input[1])
     choose(ui.scaleComboBox, "distance")
@@ -87,9 +91,9 @@ def test_nothing_is_measured_until_somebody_measures(fresh, small_input):
     wait(lambda: "black square" in ui.scaleState.text, 5)
     ui.markerSpinBox.value, ui.markerNumberSpinBox.value = 80.0, 6
     wait(lambda: ui.scaleState.text == "Ready.", 5)
-    arguments = panel.logic.arguments(panel.parameters, "picks.csv", "report")
-    assert arguments[arguments.index("--marker") + 1] == "DICT_4X4_50:6:80"
-    assert arguments[arguments.index("--distance") + 1] == "left-nipple:right-nipple=210"
+    settings = settings_of(panel.parameters, "picks.csv")
+    assert settings.of(MARKERS).marker == ("DICT_4X4_50:6:80",)
+    assert settings.of(SCALE).distance == ("left-nipple:right-nipple=210",)
     ui.distanceSpinBox.value = ui.markerSpinBox.value = 0.0
 
 

@@ -31,7 +31,7 @@ from BreastReconstructionLib.shape_model.phantom_training import phantom_subject
 from BreastReconstructionLib.shape_model.scans import prepare_scan
 from BreastReconstructionLib.shape_model.training import train
 from BreastReconstructionLib.shape_model.training_data import TrainingSet, read_subjects, write_subjects
-from BreastReconstructionLib.shape_model.training_settings import TrainingSettings
+from BreastReconstructionLib.shape_model.training_settings import TrainingSettings, read_config
 from Testing.conftest import ROOT, assert_one_sentence, run_cli
 
 
@@ -364,7 +364,7 @@ def interrupted(data, tmp_path, monkeypatch):
 
     config = write_config(tmp_path, data)
     with pytest.raises(Killed):
-        training.run_training(training.read_config(config), kill)
+        training.run_training(read_config(config), kill)
     assert torch.load(tmp_path / "work" / "checkpoint.pt", weights_only=True)["step"] == 4
     return config
 
@@ -397,7 +397,7 @@ def test_a_loss_that_is_no_number_names_its_batch_and_keeps_the_last_checkpoint(
 
     monkeypatch.setattr(training.ShapeModelTraining, "batch", poisoned)
     with pytest.raises(ShapeModelError, match=r"step 4: .*not a number in the batch of .*phantom-74.*checkpoint.pt"):
-        training.run_training(training.read_config(write_config(tmp_path, data)))
+        training.run_training(read_config(write_config(tmp_path, data)))
     state = torch.load(tmp_path / "work" / "checkpoint.pt", weights_only=True)
     assert state["step"] == 4
     assert all(torch.isfinite(value).all() for value in state["losses"].values())
