@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import BreastReconstructionLib as br
 from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.core.errors import CaseError, FitError, OptionError
 from BreastReconstructionLib.core.options import option
@@ -15,6 +16,7 @@ from BreastReconstructionLib.core.progress import CancellationToken
 from BreastReconstructionLib.core.run import Job, Outcome, StageState, run, states
 from BreastReconstructionLib.core.settings import Settings, read_settings, write_settings
 from BreastReconstructionLib.core.stage import Capability, Stage, dependents, stage_named
+from Testing.conftest import assert_one_sentence, run_cli
 
 pytestmark = pytest.mark.fast
 
@@ -258,3 +260,44 @@ def test_settings_of_other_capabilities_are_kept(tmp_path):
     assert (read.of(FIRST).word, read.of(JOINED).other_word) == ("x", "y")
     with pytest.raises(OptionError, match="There is no option 'colour'"):
         Settings().with_values(SMALL.stages, {"colour": 1})
+
+
+# At the door -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("document", "code", "words"),
+    [
+        ({"format": 1, "surface": {"detial_mm": 1.0}}, 2, "no option 'detial_mm'; its options are detail_mm"),
+        ({"format": 1, "surface": {"detail_mm": "fine"}}, 2, "detail_mm must be a number, not 'fine'"),
+        (
+            {"format": 1, "surface": {"detail_mm": 0.1}},
+            2,
+            "detail_mm must be preview, normal, fine, or a number from 0.4 to 10 mm",
+        ),
+        ({"format": 1, "frames": {"strategy": "best"}}, 2, "strategy must be one of sharp, uniform, not 'best'"),
+        ({"format": 7}, 9, "newer version"),
+        (None, 9, "holds no settings.json"),
+    ],
+)
+def test_a_case_whose_settings_are_wrong_is_one_sentence(tmp_path, document, code, words):
+    if document is not None:
+        (tmp_path / "settings.json").write_text(json.dumps(document))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert_one_sentence(run_cli("run", tmp_path), code, words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_stage_that_is_misspelt_and_a_case_that_is_not_there(tmp_path):
+    assert_one_sentence(run_cli("run", tmp_path, "--until", "surfaec"), 2, "There is no stage 'surfaec'", "surface, report")
+    assert_one_sentence(run_cli("run", tmp_path / "nowhere"), 9, "does not exist")
+
+
+def test_from_python_too(tmp_path):
+    with pytest.raises(br.BreastReconstructionError, match="There is no option 'colour'"):
+        br.reconstruct(tmp_path, video="video.mp4", colour="red")
+    with pytest.raises(br.BreastReconstructionError, match="frame_count must be from 8 to 1000, not 3"):
+        br.reconstruct(tmp_path, video="video.mp4", frame_count=3)
+    with pytest.raises(br.BreastReconstructionError, match="has no surface yet"):
+        _ = br.open_case(tmp_path).surface
+    assert list(tmp_path.iterdir()) == []
