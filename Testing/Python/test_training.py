@@ -359,7 +359,7 @@ def interrupted(data, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(trainer, "REPORT_EVERY", 5)
 
-    def kill(record):
+    def kill(fraction, words):
         raise Killed
 
     config = write_config(tmp_path, data)
