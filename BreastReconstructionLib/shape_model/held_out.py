@@ -297,27 +297,35 @@ def _means(rows: list[dict[str, float]]) -> dict[str, float]:
     return result
 
 
-def specificity(model: ShapeModel, training_skins: np.ndarray, samples: int = 20, seed: int = 0) -> dict[str, float]:
+def specificity(
+    model: ShapeModel, training_skins: np.ndarray, samples: int = 20, seed: int = 0, progress: Progress | None = None
+) -> dict[str, float]:
     """Return the mean distance, mm, of random shapes of the model to their nearest training torso (of (S, V, 3) skins)."""
     detail = SPECIFICITY_MESH_MM / model.mm_per_unit
     meshes = (mesh_of_code(model, code, detail).mesh for code in random_codes(model, samples, seed))
-    return _to_nearest(((mesh.vertices, mesh.faces, model.mm_per_unit) for mesh in meshes), training_skins)
+    sized = ((mesh.vertices, mesh.faces, model.mm_per_unit) for mesh in meshes)
+    return _to_nearest(sized, training_skins, samples, progress or Progress())
 
 
-def specificity_of_population(training_skins: np.ndarray, population: str, samples: int = 20) -> dict[str, float]:
+def specificity_of_population(
+    training_skins: np.ndarray, population: str, samples: int = 20, progress: Progress | None = None
+) -> dict[str, float]:
     """Return the same distance of torsos never trained on: what a model's random shapes have if they vary as bodies do."""
     torsos = (population_torso(FIRST_EVALUATION_SEED + i, population) for i in range(samples))
     meshes = ((t.to_model.apply(t.vertices_ras), t.faces, 1.0 / t.to_model.scale) for t in torsos)
-    return _to_nearest(meshes, training_skins)
+    return _to_nearest(meshes, training_skins, samples, progress or Progress())
 
 
-def _to_nearest(meshes: Iterable[tuple[np.ndarray, np.ndarray, float]], training_skins: np.ndarray) -> dict[str, float]:
+def _to_nearest(
+    meshes: Iterable[tuple[np.ndarray, np.ndarray, float]], training_skins: np.ndarray, count: int, progress: Progress
+) -> dict[str, float]:
     """Mean over meshes (vertices, faces, mm per unit), with its 95 % interval, of the distance to the nearest skin.
 
     The nearest is sought over all skins by every hundredth vertex, then measured to the mesh from every fifth.
     """
     found = []
     for vertices, faces, mm in meshes:
+        progress(len(found) / count, f"specificity: {len(found) + 1} of {count}")
         coarse, _ = cKDTree(vertices).query(training_skins[:, ::COARSE].reshape(-1, 3))
         nearest = training_skins[int(coarse.reshape(len(training_skins), -1).mean(axis=1).argmin())]
         found.append({"mean_mm": closest_on_mesh(nearest[::5].astype(float), vertices, faces)[0].mean() * mm})

@@ -54,8 +54,10 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
         notes.append(str(error))
     table = evaluate_methods(methods, options.subjects, options.population, console.progress("evaluate"))
     for name, judged in (("local", model), ("global", other)):
-        table[name] |= {"specificity": specificity(judged, skins), "compactness": compactness(judged)}
-    table["population"] = {"specificity": specificity_of_population(skins, options.population)}
+        drawn = specificity(judged, skins, progress=console.progress("evaluate"))
+        table[name] |= {"specificity": drawn, "compactness": compactness(judged)}
+    others = specificity_of_population(skins, options.population, progress=console.progress("evaluate"))
+    table["population"] = {"specificity": others}
     if options.json:
         options.json.write_text(json.dumps(table, indent=1))
     lines = [f"{options.subjects} subjects never trained on; mean ± 95 % interval, mm", _header()]
