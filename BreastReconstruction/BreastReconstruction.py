@@ -10,10 +10,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
-from slicer.ScriptedLoadableModule import (
-    ScriptedLoadableModule,
-    ScriptedLoadableModuleWidget,
-)
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
 if importlib.util.find_spec("BreastReconstructionLib") is None:  # from source, the library lies beside this module's folder
@@ -143,11 +140,18 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         """True while a run goes on."""
         return self.current_run.running
 
+    def has(self, stage) -> bool:
+        """True if the case has the files of a stage, up to date or not."""
+        return self._read(stage, lambda case: True) is not None
+
     def result_of(self, stage):
         """Return the result of a stage, up to date or not, or None if the case has none."""
+        return self._read(stage, lambda case: case.result(stage))
+
+    def _read(self, stage, read):
         try:
             case = Case(self.case_folder) if self.case_folder is not None and self.case_folder.is_dir() else None
-            return case.result(stage) if case is not None and case.has(stage) else None
+            return read(case) if case is not None and case.has(stage) else None
         except BreastReconstructionError as error:
             self.say(str(error))
             return None
@@ -200,8 +204,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         path = one_spelling(path)
         self.parameters.case_folder = path
         try:
-            settings = settings_of_case(Path(path), STAGES) if path else None
-            if settings is not None:
+            if path and (settings := settings_of_case(Path(path), STAGES)) is not None:
                 set_parameters(self.parameters, settings)
                 self.landmarks.use_own_file()
         except BreastReconstructionError as error:

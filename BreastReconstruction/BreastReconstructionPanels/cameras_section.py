@@ -4,12 +4,12 @@ import ctk
 from slicer.i18n import tr as _
 
 from BreastReconstructionLib.capabilities.torso.stages import CAMERAS, DENSE
-from BreastReconstructionLib.core.options import options_of
 from BreastReconstructionLib.core.run import StageState
+from BreastReconstructionLib.core.settings import every_option
 from BreastReconstructionLib.scene import nodes
 from BreastReconstructionLib.sfm.reconstruction import world_upright
 
-from .choices import bind, fill, select, show_path
+from .choices import bind, bind_path, fill, select, show_path
 from .form import OptionsForm
 
 # More points than this do not make the view clearer.
@@ -39,18 +39,11 @@ class CamerasSection:
             "vggsfm_checkout": ui.vggsfmFolderEdit,
         }
         for name, edit in self._paths.items():
-            edit.connect("currentPathChanged(QString)", self._setter(name))
+            bind_path(edit, lambda: module.parameters, name, module.refresh)
         ui.cameraPathEdit.filters = ui.vggsfmPythonEdit.filters = ctk.ctkPathLineEdit.Files
         ui.vggsfmFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
-        self._form = OptionsForm(module, ui.camerasForm, [*options_of(CAMERAS.options), *options_of(DENSE.options)])
+        self._form = OptionsForm(module, ui.camerasForm, every_option((CAMERAS, DENSE)))
         ui.camerasButton.clicked.connect(lambda: module.run(DENSE))
-
-    def _setter(self, name: str):
-        def changed(path):
-            setattr(self._module.parameters, name, path)
-            self._module.refresh()
-
-        return changed
 
     def refresh(self, states) -> None:
         """Show the parameters and the state."""
@@ -87,7 +80,7 @@ class CamerasSection:
         self._ui.camerasText.text = " ".join(lines)
         upright = self._upright()
         nodes.show_cameras(self._module.case_folder, {name: camera.moved(upright) for name, camera in cameras.items()})
-        if self._module.result_of(DENSE) is None:
+        if not self._module.has(DENSE):
             points = upright.apply(self.reconstruction.points_world)
             nodes.show_cloud(self._module.case_folder, points, self.reconstruction.colors)
 

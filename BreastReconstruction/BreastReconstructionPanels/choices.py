@@ -29,6 +29,16 @@ def bind(combo, parameters, name: str, changed) -> None:
     combo.connect("currentIndexChanged(int)", chosen)
 
 
+def bind_path(edit, parameters, name: str, changed) -> None:
+    """Keep the path of a ctkPathLineEdit in a parameter; `changed` is called after the user chose another one."""
+
+    def chosen(path):
+        setattr(parameters(), name, path)
+        changed()
+
+    edit.connect("currentPathChanged(QString)", chosen)
+
+
 def show_path(edit, path: str) -> None:
     """Write a path into a ctkPathLineEdit, without telling its listeners: nobody chose it just now."""
     if edit.currentPath != path:

@@ -4,7 +4,7 @@ import ctk
 import qt
 from slicer.i18n import tr as _
 
-from .choices import bind, fill, select, show_path
+from .choices import bind, bind_path, fill, select, show_path
 
 
 class OptionsForm:
@@ -72,16 +72,9 @@ class OptionsForm:
             return combo
         edit = ctk.ctkPathLineEdit()
         edit.filters = ctk.ctkPathLineEdit.Dirs if option.metavar == "FOLDER" else ctk.ctkPathLineEdit.Files
-        edit.connect("currentPathChanged(QString)", self._setter(option.name))
+        bind_path(edit, lambda: self._module.parameters, option.name, self._module.refresh)
         self._paths[option.name] = edit
         return edit
-
-    def _setter(self, name: str):
-        def changed(path):
-            setattr(self._module.parameters, name, path)
-            self._module.refresh()
-
-        return changed
 
 
 def _number(option):

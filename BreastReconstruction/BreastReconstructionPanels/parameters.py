@@ -8,12 +8,12 @@ from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
 from BreastReconstructionLib.capabilities import STAGES
 from BreastReconstructionLib.capabilities.torso.stages import CAMERAS, MARKERS, SCALE
 from BreastReconstructionLib.core.options import options_of
-from BreastReconstructionLib.core.settings import Settings
+from BreastReconstructionLib.core.settings import Settings, every_option
 from BreastReconstructionLib.measurement.scale import KnownDistance, KnownMarker, parse_distance, parse_marker
 
 # Options whose parameters are written by hand: what is known in millimetres, and who finds the cameras.
 BY_HAND = ("marker", "distance", "approximate_scale", "cameras")
-OPTIONS = {option.name: option for stage in STAGES for option in options_of(stage.options) if option.name not in BY_HAND}
+OPTIONS = {option.name: option for option in every_option(STAGES) if option.name not in BY_HAND}
 
 
 def with_options(cls):

@@ -3,7 +3,7 @@
 from slicer.i18n import tr as _
 
 from BreastReconstructionLib.capabilities.torso.stages import MARKERS, SCALE, SURFACE
-from BreastReconstructionLib.core.options import options_of
+from BreastReconstructionLib.core.settings import every_option
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 
 from .choices import bind, fill, select
@@ -36,7 +36,7 @@ class ScaleSection:
         bind(ui.distanceToComboBox, lambda: module.parameters, "distance_to", module.refresh)
         bind(ui.markerComboBox, lambda: module.parameters, "marker_dictionary", module.refresh)
 
-        self._form = OptionsForm(module, ui.scaleForm, [*options_of(MARKERS.options), *options_of(SCALE.options)])
+        self._form = OptionsForm(module, ui.scaleForm, every_option((MARKERS, SCALE)))
 
     def _on_kind(self) -> None:
         self._module.parameters.further_scales = ""  # they belonged to what was chosen before

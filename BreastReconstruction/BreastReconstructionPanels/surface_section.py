@@ -6,9 +6,9 @@ import qt
 from slicer.i18n import tr as _
 
 from BreastReconstructionLib.capabilities.torso.stages import ALIGN, FIT, REPORT, SURFACE
-from BreastReconstructionLib.core.options import options_of
 from BreastReconstructionLib.core.resources import default_model_path, known_models, user_models_folder
 from BreastReconstructionLib.core.run import StageState
+from BreastReconstructionLib.core.settings import every_option
 
 from .choices import bind, fill, select
 from .form import OptionsForm
@@ -28,8 +28,7 @@ class SurfaceSection:
             [("texture", _("texture")), ("residual_mm", _("distance to the points")), ("views", _("number of views"))],
         )
         bind(ui.initialColouringComboBox, lambda: module.parameters, "colouring", module.refresh)
-        stages = (ALIGN, FIT, SURFACE, REPORT)
-        self._form = OptionsForm(module, ui.surfaceForm, [option for stage in stages for option in options_of(stage.options)])
+        self._form = OptionsForm(module, ui.surfaceForm, every_option((ALIGN, FIT, SURFACE, REPORT)))
         ui.importModelButton.clicked.connect(self._choose_official)
         ui.reconstructButton.clicked.connect(module.run_to_the_end)
 

@@ -73,7 +73,7 @@ class VideoSection:
         markers = self._module.result_of(MARKERS)
         doubts = [_("DOUBTFUL: {doubt}").format(doubt=doubt) for doubt in ([] if markers is None else markers.doubts)]
         # What the fit found of the patient's movement; known before the surface is computed.
-        motion = read_motion_warning(self._module.case_folder / FIT.name)
+        motion = read_motion_warning(self._module.case_folder / FIT.name) if self._module.has(FIT) else ""
         ui.videoWarnings.text = " ".join([*doubts, *frames.warnings, *([motion] if motion else [])])
 
     def _on_path(self, path: str) -> None:

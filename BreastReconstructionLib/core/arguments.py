@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .errors import OptionError
-from .options import Option, options_of
-from .settings import Settings, quality_values
-from .stage import Stage
-
-Stages = Iterable[Stage[Any, Any]]
+from .options import Option
+from .settings import QUALITIES, Settings, Stages, every_option, quality_values
 
 
 def add_options(parser: argparse.ArgumentParser, stages: Stages) -> None:
     """Add the options of stages, and the quality that sets several of them."""
-    for stage in stages:
-        for option in options_of(stage.options):
-            add_option(parser, option)
-    parser.add_argument(
-        "--quality",
-        choices=("normal", "draft"),
-        default="normal",
-        help="draft: fewer frames, smaller pictures, a coarser surface; a third of the time, twice the error",
-    )
+    for option in every_option(stages):
+        add_option(parser, option)
+    add_quality(parser)
+
+
+def add_quality(parser: argparse.ArgumentParser) -> None:
+    """Add the quality."""
+    words = "draft: fewer frames, smaller pictures, a coarser surface; a third of the time, twice the error"
+    parser.add_argument("--quality", choices=QUALITIES, default=QUALITIES[0], help=words)
 
 
 def add_option(parser: argparse.ArgumentParser, option: Option) -> None:
@@ -64,7 +61,7 @@ def argument_type(option: Option) -> Callable[[str], Any]:
 def settings_of(options: argparse.Namespace, stages: Stages) -> Settings:
     """Return the settings that parsed arguments mean; what is not given is the quality's."""
     stages = tuple(stages)
-    names = [option.name for stage in stages for option in options_of(stage.options)]
+    names = (option.name for option in every_option(stages))
     given = {name: getattr(options, name) for name in names if hasattr(options, name)}
     return Settings().with_values(stages, {**quality_values(stages, options.quality), **given})
 

@@ -15,16 +15,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from .. import __version__
 from .errors import CaseError
 from .files import disk_errors, replacing, write_json, write_text
-from .stage import Stage
+from .stage import R, Stage
 
 # 1: one key chain for eight stages. 2: keys by the graph of stages, without the program's version.
 FORMAT = 2
-R = TypeVar("R")  # result
 
 
 class Case:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .arguments import Stages, add_options, settings_of
+from .arguments import add_options, settings_of
 from .console import Console
+from .settings import Stages
 
 EXIT_CODES = """\
 exit codes:

@@ -95,16 +95,26 @@ def install_private_python(
         "UV_NO_PROGRESS": "1",
     }
     tool = folder / "uv"
-    progress(0.02, "fetching uv")
     # In Slicer's own environment: this is Slicer's own pip.
-    _run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tool), "uv"], dict(os.environ), progress, 0.02)
+    _run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tool), "uv"],
+        dict(os.environ),
+        progress,
+        0.02,
+        "fetching uv",
+    )
     uv = str(tool / "bin" / ("uv.exe" if os.name == "nt" else "uv"))
-    progress(0.1, "fetching Python")
-    _run([uv, "venv", "--python", python or _native_python(), str(folder / "environment")], environment, progress, 0.1)
+    _run(
+        [uv, "venv", "--python", python or _native_python(), str(folder / "environment")],
+        environment,
+        progress,
+        0.1,
+        "fetching Python",
+    )
     interpreter = str(_interpreter(folder / "environment"))
-    progress(0.2, "installing packages; this takes some minutes")
+    words = "installing packages; this takes some minutes"
     backend = [] if python else ["--torch-backend", "auto"]  # the CPU's PyTorch where there is no graphics card: a tenth as large
-    _run([uv, "pip", "install", "--python", interpreter, *backend, *requirements], environment, progress, 0.2)
+    _run([uv, "pip", "install", "--python", interpreter, *backend, *requirements], environment, progress, 0.2, words)
     shutil.rmtree(folder / "cache", ignore_errors=True)
     (folder / FINISHED).write_text("\n".join(requirements) + "\n")
     return interpreter
@@ -123,8 +133,9 @@ def _native_python() -> str:
     return PYTHON_VERSION
 
 
-def _run(command: list[str], environment: dict[str, str], progress: Progress, fraction: float) -> None:
+def _run(command: list[str], environment: dict[str, str], progress: Progress, fraction: float, words: str) -> None:
     """Run a program; `progress` is reported meanwhile, so that the user can cancel."""
+    progress(fraction, words)
     try:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     except OSError as error:
@@ -135,7 +146,7 @@ def _run(command: list[str], environment: dict[str, str], progress: Progress, fr
                 output, _ = process.communicate(timeout=0.5)
                 break
             except subprocess.TimeoutExpired:
-                progress(fraction, "working")
+                progress(fraction, words)
     except BaseException:
         process.kill()
         raise

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from .case import Case
 from .errors import BreastReconstructionError, Cancelled
@@ -16,10 +16,7 @@ from .files import disk_errors
 from .options import options_of
 from .progress import CancellationToken, Progress
 from .settings import Settings, write_settings
-from .stage import Capability, Stage, dependents, resolve
-
-O = TypeVar("O")  # noqa: E741  (options)
-R = TypeVar("R")  # result
+from .stage import Capability, O, R, Stage, dependents, resolve
 
 
 class StageState(Enum):
@@ -141,8 +138,8 @@ class Job:
 
         An option that is added later leaves old keys as they are, as long as it is not used.
         """
-        own = {o.name: self.settings.value(stage, o) for o in options_of(stage.options) if o.in_key}
-        changed = {o.name: own[o.name] for o in options_of(stage.options) if o.in_key and own[o.name] != o.default}
+        counted = ((option, self.settings.value(stage, option)) for option in options_of(stage.options) if option.in_key)
+        changed = {option.name: value for option, value in counted if value != option.default}
         return {**changed, **self.sources(stage)}
 
     def key(self, stage: Stage[Any, Any]) -> str:

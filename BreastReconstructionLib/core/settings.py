@@ -6,16 +6,16 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from .errors import CaseError, OptionError
 from .files import write_json
 from .options import Option, options_of
-from .stage import Stage
+from .stage import O, Stage
 
 FILE_NAME = "settings.json"
 FORMAT = 1
-O = TypeVar("O")  # noqa: E741  (options)
+QUALITIES = ("normal", "draft")
 Stages = Iterable[Stage[Any, Any]]
 
 
@@ -49,7 +49,7 @@ class Settings:
             own = {option.name: left.pop(option.name) for option in options_of(stage.options) if option.name in left}
             settings = settings.with_options(stage, **own) if own else settings
         if left:
-            known = [option.name for stage in stages for option in options_of(stage.options)]
+            known = [option.name for option in every_option(stages)]
             raise OptionError(f"There is no option '{next(iter(left))}'; the options are {', '.join(known)}.")
         return settings
 
@@ -58,10 +58,9 @@ class Settings:
         return getattr(self.of(stage), option.name)
 
 
-def draft_values(stages: Stages) -> dict[str, Any]:
-    """Return the values of the options that a draft changes, by name."""
-    every = [option for stage in stages for option in options_of(stage.options)]
-    return {option.name: option.draft for option in every if option.draft != option.default}
+def every_option(stages: Stages) -> list[Option]:
+    """Return the options of stages, in order."""
+    return [option for stage in stages for option in options_of(stage.options)]
 
 
 def quality_values(stages: Stages, quality: str) -> dict[str, Any]:
@@ -70,12 +69,10 @@ def quality_values(stages: Stages, quality: str) -> dict[str, Any]:
     Raises:
         OptionError: no such quality.
     """
-    if quality not in ("normal", "draft"):
-        raise OptionError(f"The quality must be normal or draft, not '{quality}'.")
-    draft = draft_values(stages := tuple(stages))
-    if quality == "draft":
-        return draft
-    return {option.name: option.default for stage in stages for option in options_of(stage.options) if option.name in draft}
+    if quality not in QUALITIES:
+        raise OptionError(f"The quality must be {' or '.join(QUALITIES)}, not '{quality}'.")
+    differing = (option for option in every_option(stages) if option.draft != option.default)
+    return {option.name: option.draft if quality == "draft" else option.default for option in differing}
 
 
 def write_settings(folder: Path, stages: Stages, settings: Settings) -> None:

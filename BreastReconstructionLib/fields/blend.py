@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 # Keep distances from 0, and the sum of the weights too, as published.
-_DISTANCE, _SUM = 1e-5, 1e-6
+ADDED_DISTANCE, ADDED_SUM = 1e-5, 1e-6
 
 
 def blend_weights(distances: torch.Tensor, sigma: float, global_blend: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -20,12 +20,8 @@ def blend_weights(distances: torch.Tensor, sigma: float, global_blend: float) ->
         (..., L + 1) weights, the global one last; (..., 1) their sum before they were divided by it; (..., L) local weights
         before the division.
     """
-    squared = (distances + _DISTANCE).square()
-    constant = (
-        torch.full_like(squared[..., :1], global_blend)
-        if squared.shape[-1]
-        else squared.new_full((*squared.shape[:-1], 1), global_blend)
-    )
+    squared = (distances + ADDED_DISTANCE).square()
+    constant = squared.new_full((*squared.shape[:-1], 1), global_blend)
     unnormalised = torch.cat([squared, constant], dim=-1).mul(-1 / sigma**2).exp()
-    total = unnormalised.sum(dim=-1, keepdim=True) + _SUM
+    total = unnormalised.sum(dim=-1, keepdim=True) + ADDED_SUM
     return unnormalised / total, total, unnormalised[..., :-1]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from .blend import blend_weights
+from .blend import ADDED_DISTANCE, blend_weights
 from .field import Field
 from .network import LOWEST_ACTIVATION, SOFTPLUS_BETA, ShapeNetwork
 
@@ -161,7 +161,7 @@ class _Blend:
         offset = points[:, None] - shape.anchors[: size.local_members]
         distance = offset.norm(dim=2)
         weights, total, gaussian = blend_weights(distance, size.blend_sigma, size.global_blend)
-        slope = gaussian * 2 * (distance + 1e-5) / size.blend_sigma**2 / distance.clamp_min(1e-9)
+        slope = gaussian * 2 * (distance + ADDED_DISTANCE) / size.blend_sigma**2 / distance.clamp_min(1e-9)
         return cls(weights, total, offset, slope)
 
     def chosen(self, member: int, negligible: float) -> torch.Tensor:

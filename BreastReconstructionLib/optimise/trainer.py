@@ -74,6 +74,16 @@ class Schedule:
     patience: int
 
 
+class Judged(Protocol):
+    """A state of what is trained."""
+
+    def error_mm(self) -> float:
+        """Its validation error."""
+
+    def picture(self) -> np.ndarray | None:
+        """(H, W, 3) uint8 picture of it, if there is one."""
+
+
 class Trainee(Protocol):
     """What is trained."""
 
@@ -98,11 +108,8 @@ class Trainee(Protocol):
     def batch(self, step: int, process: Process) -> tuple[Sequence[str], Any]:
         """Names of the subjects of a step's batch, and this process's part of it."""
 
-    def validation_error(self) -> float:
-        """Error of the present state, mm."""
-
-    def picture(self) -> np.ndarray | None:
-        """(H, W, 3) uint8 picture of the present state, if there is one."""
+    def judged(self) -> Judged:
+        """The present state, ready to be judged."""
 
 
 def train(trainee: Trainee, schedule: Schedule, process: Process, work: Path, progress: Progress) -> float:
@@ -140,10 +147,11 @@ def train(trainee: Trainee, schedule: Schedule, process: Process, work: Path, pr
             )
         done, last = step + 1, step + 1 == schedule.steps
         if done % schedule.validate_every == 0 or last:
-            error = process.of_first(trainee.validation_error)
+            judged = trainee.judged()
+            error = process.of_first(judged.error_mm)
             best = best.after(error, trainee.module)
             if board is not None:
-                board.validation(done, error, trainee.picture())
+                board.validation(done, error, judged)
         if board is not None and (done % REPORT_EVERY == 0 or last):
             values = dict(zip(trainee.terms, (float(value) for value in record), strict=True))
             board.scalars(done, values)
@@ -268,11 +276,11 @@ class _Board:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
-    def validation(self, step: int, error_mm: float, picture: np.ndarray | None) -> None:
+    def validation(self, step: int, error_mm: float, judged: Judged) -> None:
         if self._writer is None:
             return
         self._writer.add_scalar("validation_mm", error_mm, step)
-        if picture is not None:
+        if (picture := judged.picture()) is not None:
             self._writer.add_image("mean shape", picture, step, dataformats="HWC")
 
     def close(self) -> None:

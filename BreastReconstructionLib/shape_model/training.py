@@ -186,13 +186,25 @@ class ShapeModelTraining:
         """The shape model of the present state."""
         return _model(self.module, self._training_set, self._settings, metrics)
 
-    def validation_error(self) -> float:
-        """Error on the validation subjects, mm."""
-        return validation_error_mm(self.model({}), self._validation)
+    def judged(self) -> _JudgedModel:
+        """The model of the present state."""
+        return _JudgedModel(self.model({}), self._validation)
+
+
+@dataclass(frozen=True)
+class _JudgedModel:
+    """A shape model, and the subjects that judge it."""
+
+    shape_model: ShapeModel
+    validation: list[Subject]
+
+    def error_mm(self) -> float:
+        """Error on the validation subjects."""
+        return validation_error_mm(self.shape_model, self.validation)
 
     def picture(self) -> np.ndarray | None:
         """The mean shape."""
-        return picture_of_mean(self.model({}))
+        return picture_of_mean(self.shape_model)
 
 
 def train(

@@ -128,7 +128,7 @@ def points(folder: Path) -> dict:
         aligned = inputs.result(ALIGN)
         equal = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings)
         weighted = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings, noise_model=aligned.noise_model)
-        refined = refine_by_pictures(weighted, inputs, settings, Progress()).fit
+        refined = refine_by_pictures(weighted, inputs, model, settings, Progress()).fit
         errors = [_fit_error_mm(inputs, truth, fit) for fit in (equal, weighted, refined)]
         print(f"{name:16s}" + "".join(f"  {error:13.3f}" for error in errors), flush=True)
         result[name] = dict(zip(("equal_mm", "weighted_mm", "pictures_mm"), errors, strict=True))

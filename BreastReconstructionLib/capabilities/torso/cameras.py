@@ -10,6 +10,10 @@ import numpy as np
 from ...core.errors import CameraError
 from ...core.progress import Progress
 from ...core.run import Inputs
+from ...geometry.transforms import Frame
+from ...mesh.files import write_ply
+from ...mesh.mesh import TriangleMesh
+from ...sfm.dense import densify
 from ...sfm.reconstruction import CameraReconstruction, check_sweep
 from ...video.frames import Frames
 from .sources import is_imported
@@ -69,11 +73,6 @@ def _imported(path: Path, frames: Frames) -> CameraReconstruction:
 
 def run_dense(options: DenseOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
     """Measure points between the pictures."""
-    from ...geometry.transforms import Frame
-    from ...mesh.files import write_ply
-    from ...mesh.mesh import TriangleMesh
-    from ...sfm.dense import densify
-
     cameras = inputs.result(CAMERAS).cameras
     cloud, references = densify(cameras, inputs.result(FRAMES).read, progress, options.flow_pixels)
     cloud.save(folder)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...core.arguments import add_quality
 from ...core.case import Case
 from ...core.commands import Commands
 from ...core.console import Console
@@ -25,7 +26,7 @@ def add(commands: Commands) -> None:
         _add_run(commands, stage.name, f"run what '{stage.name}' needs, and that stage", stage)
     demo = commands.add("demo", "reconstruct the bundled sample (a synthetic patient) and print the error", _demo)
     _add_output(demo)
-    demo.add_argument("--quality", choices=("normal", "draft"), default="normal", help="draft: a third of the time")
+    add_quality(demo)
 
 
 def _add_run(commands: Commands, name: str, words: str, goal: Stage[Any, Any]) -> None:

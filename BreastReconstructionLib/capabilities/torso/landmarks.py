@@ -6,19 +6,16 @@ from pathlib import Path
 
 from ...core.progress import Progress
 from ...core.run import Inputs
-from ...landmarks.files import read_landmarks
 from ...landmarks.locate import locate_landmarks
-from .sources import picture_files
+from .sources import landmark_file
 from .stages import CAMERAS, DENSE, FRAMES, LandmarksOptions
 
 
 def run(options: LandmarksOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
     """Triangulate the picks, or take points in space as they are."""
-    assert options.landmarks is not None  # seen to by the check
     frames, video = inputs.result(FRAMES), inputs.options(FRAMES).video
-    assert video is not None
-    given = read_landmarks(options.landmarks)
-    given = given.of_pictures(picture_files(video)) if given.names_pictures else given
+    assert video is not None  # seen to by the check
+    given = landmark_file(options.landmarks, video)
     given = given.flipped(frames.width) if frames.mirrored else given
     names = dict(zip(frames.video_frames, frames.names, strict=True))
     points = inputs.result(DENSE).points_world.astype(float)

@@ -82,7 +82,7 @@ def migrate(stages: dict[str, dict]) -> dict[str, dict]:
         if stage.name not in stages:
             continue
         record = {name: value for name, value in stages[stage.name].items() if name != "settings"}
-        values = _values(stage.name, stages[stage.name].get("settings", {}))
+        values = _values(stage, stages[stage.name].get("settings", {}))
         record |= {"key": "", "values": values}
         if all(need.name in keys for need in stage.needs) and stage.name in (*_OPTIONS, *_SOURCES):
             record["key"] = keys[stage.name] = key_of(stage, values, {need.name: keys[need.name] for need in stage.needs})
@@ -90,8 +90,8 @@ def migrate(stages: dict[str, dict]) -> dict[str, dict]:
     return migrated
 
 
-def _values(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    stage = next(stage for stage in TORSO.stages if stage.name == name)
+def _values(stage: Stage[Any, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    name = stage.name
     defaults = {option.name: option.default for option in options_of(stage.options)}
     values = {new: settings[old] for old, new in _OPTIONS.get(name, {}).items() if settings.get(old) is not None}
     changed = {new: value for new, value in values.items() if value != defaults[new]}

@@ -9,6 +9,7 @@ from ...core.run import Inputs
 from ...sfm.dense import References
 from ...shape_model.align import align_cloud
 from ...shape_model.fit import FitSettings, ShapeFit, fit_first_order, fit_shape
+from ...shape_model.model import ShapeModel
 from ...shape_model.model_file import load_model
 from ...shape_model.picture_patches import Pictures, fit_to_pictures
 from ...shape_model.track_fit import TrackFit, Tracks
@@ -30,15 +31,15 @@ def run_fit(options: FitOptions, inputs: Inputs, folder: Path, progress: Progres
     fit = (fit_first_order if options.first_order_fit else fit_shape)(
         aligned.points_model, aligned.landmarks_model, model, settings, progress.part(0.0, 0.2), noise_model=aligned.noise_model
     )
-    refined = refine_by_pictures(fit, inputs, settings, progress.part(0.2, 1.0))
+    refined = refine_by_pictures(fit, inputs, model, settings, progress.part(0.2, 1.0))
     refined.save(folder)
     # Said before the surface is computed; the metric scale follows with the surface, here the model's mean one serves.
     write_motion(folder, largest_motion(refined.motion) * model.mm_per_unit)
 
 
-def refine_by_pictures(fit: ShapeFit, inputs: Inputs, settings: FitSettings, progress: Progress) -> TrackFit:
+def refine_by_pictures(fit: ShapeFit, inputs: Inputs, model: ShapeModel, settings: FitSettings, progress: Progress) -> TrackFit:
     """Refine a fit to this case's points by its pictures."""
-    aligned, model = inputs.result(ALIGN), load_model(inputs.options(ALIGN).model)
+    aligned = inputs.result(ALIGN)
     references, cameras = References.load(inputs.folder(DENSE)), inputs.result(CAMERAS).cameras
     moved = [cameras[name].moved(aligned.world_to_model) for name in references.names]
     points = aligned.world_to_model.apply(references.points_world.astype(float))

@@ -52,20 +52,19 @@ def picture_files(video: Path) -> tuple[Path, ...]:
     return picture_folder(video).files
 
 
-def landmark_file(settings: Settings) -> LandmarkInput:
-    """Read the landmark file, its pictures numbered as the video's; empty if none is given."""
-    path = settings.of(LANDMARKS).landmarks
-    if path is None:
+def landmark_file(landmarks: Path | None, video: Path) -> LandmarkInput:
+    """Read a landmark file, its pictures numbered as the video's; empty if there is none."""
+    if landmarks is None:
         return LandmarkInput((), {})
-    given = read_landmarks(path)
-    return given.of_pictures(picture_files(video_of(settings))) if given.names_pictures else given
+    given = read_landmarks(landmarks)
+    return given.of_pictures(picture_files(video)) if given.names_pictures else given
 
 
 def check_frames(settings: Settings) -> None:
     """See that video and landmark file can be read."""
     from ...video.frames import probe
 
-    landmark_file(settings)
+    landmark_file(settings.of(LANDMARKS).landmarks, video_of(settings))
     probe(video_of(settings))
 
 
@@ -82,7 +81,8 @@ def sources_of_frames(settings: Settings, case: Case) -> dict:
 
 def _required(settings: Settings, case: Case, values: dict) -> list[int]:
     """Video frames that carry picks; what was required before, if the frames chosen then hold every pick of now."""
-    wanted = sorted({pick.video_frame for pick in landmark_file(settings).picks if pick.video_frame is not None})
+    given = landmark_file(settings.of(LANDMARKS).landmarks, video_of(settings))
+    wanted = sorted({pick.video_frame for pick in given.picks if pick.video_frame is not None})
     if not case.has(FRAMES):
         return wanted
     before = case.stages[FRAMES.name]["values"]

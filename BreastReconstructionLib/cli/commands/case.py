@@ -12,7 +12,7 @@ from ...capabilities.torso.stages import REPORT
 from ...core.case import Case
 from ...core.commands import Commands
 from ...core.console import Console
-from ...core.errors import BreastReconstructionError, CaseError, OptionError
+from ...core.errors import BreastReconstructionError, OptionError
 from ...core.run import StageState, run, states
 from ...core.settings import read_settings
 from ...core.stage import stage_named
@@ -30,8 +30,7 @@ def add(commands: Commands) -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
-    if not options.case.is_dir():
-        raise CaseError(f"The case folder {options.case.name} does not exist; check the path.")
+    Case(options.case)  # one that is not there, damaged, or newer is refused here
     goals = tuple(stage_named(name, STAGES) for name in options.until or [REPORT.name])
     capability = capability_of(goals[0])
     if any(goal not in capability.stages for goal in goals):

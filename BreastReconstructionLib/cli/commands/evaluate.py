@@ -52,11 +52,12 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
         methods["poisson"] = screened_poisson()
     except DependencyError as error:
         notes.append(str(error))
-    table = evaluate_methods(methods, options.subjects, options.population, console.progress("evaluate"))
+    progress = console.progress("evaluate")
+    table = evaluate_methods(methods, options.subjects, options.population, progress)
     for name, judged in (("local", model), ("global", other)):
-        drawn = specificity(judged, skins, progress=console.progress("evaluate"))
+        drawn = specificity(judged, skins, progress=progress)
         table[name] |= {"specificity": drawn, "compactness": compactness(judged)}
-    others = specificity_of_population(skins, options.population, progress=console.progress("evaluate"))
+    others = specificity_of_population(skins, options.population, progress=progress)
     table["population"] = {"specificity": others}
     if options.json:
         options.json.write_text(json.dumps(table, indent=1))
