@@ -1,4 +1,4 @@
-"""`python -m Testing.population_sheet -o FILE.png`: 24 torsos of the clinic's population, seeds that no training uses."""
+"""`python -m Testing.population_sheet -o FILE.png`: 24 torsos of the wide population, seeds that no training uses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trimesh
 
 from BreastReconstructionLib.mesh.mesh import vertex_normals
 from BreastReconstructionLib.mesh.picture import render_view
-from BreastReconstructionLib.phantom.torso import Torso, sample_clinic_torso
+from BreastReconstructionLib.phantom.torso import Torso, sample_wide_torso
 
 SKIN_RGB = (222, 184, 160)
 FIRST_SEED, COLUMNS, ROWS = 500_100, 8, 3
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("Resources/Screenshots/population.png"))
     options = parser.parse_args()
     seeds = range(FIRST_SEED, FIRST_SEED + COLUMNS * ROWS)
-    pictures = [picture_of(sample_clinic_torso(seed)[0], 20.0 if seed % 2 else -20.0) for seed in seeds]
+    pictures = [picture_of(sample_wide_torso(seed)[0], 20.0 if seed % 2 else -20.0) for seed in seeds]
     rows = [np.hstack(pictures[i : i + COLUMNS]) for i in range(0, len(pictures), COLUMNS)]
     cv2.imwrite(str(options.output), np.vstack(rows)[..., ::-1])
     print(options.output)

@@ -158,7 +158,7 @@ def _region(basis: TorsoBasis, left: bool, factor: float = 1.0) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _neighbour_mean(basis: TorsoBasis) -> sparse.csr_matrix:
+def neighbour_mean(basis: TorsoBasis) -> sparse.csr_matrix:
     """(S, S) mean over a vertex's neighbours."""
     count = basis.subdivision.shape[0]
     edges = np.concatenate([basis.body_faces[:, [0, 1]], basis.body_faces[:, [1, 2]], basis.body_faces[:, [2, 0]]])
@@ -174,7 +174,7 @@ def _chest_wall_solver(basis: TorsoBasis, left: bool):
 
     Harmonic, not biharmonic: a membrane does not carry on the slope with which a breast begins at the region's edge.
     """
-    mean, count = _neighbour_mean(basis), basis.subdivision.shape[0]
+    mean, count = neighbour_mean(basis), basis.subdivision.shape[0]
     inside = _region(basis, left)
     outside = np.setdiff1d(np.arange(count), inside)
     rows = (mean - sparse.identity(count)).tocsr()[inside]
@@ -215,7 +215,7 @@ def _deform_breast(body: np.ndarray, nipple: np.ndarray, breast: Breast, left: b
     inside, wall = chest_wall(body, left, basis)
     result, skin = body.copy(), body[inside]
     height = np.clip(((skin - wall) * np.array([0.0, 0.0, 1.0])).sum(axis=1), 0.0, None)
-    middle = _smooth(1.0 - _ellipses(basis)[0 if left else 1, inside], 0.0, 0.6)  # 1 in the middle, 0 at the edge
+    middle = smoothstep(1.0 - _ellipses(basis)[0 if left else 1, inside], 0.0, 0.6)  # 1 in the middle, 0 at the edge
     share = middle * height / max(height.max(), 1e-6)  # 0 at the edge of the breast, 1 at its summit
     from_nipple = skin - nipple
     if breast.implant_mm:
@@ -229,7 +229,7 @@ def _deform_breast(body: np.ndarray, nipple: np.ndarray, breast: Breast, left: b
         skin = skin + _diffused(breast.ptosis_mm * sunk[:, None] * np.array([0.0, -1.0, -0.15]), basis, left)
     if breast.flattened:
         result[inside] = skin + breast.flattened * (wall - skin)
-        around, smoothing = _region(basis, left, FLAT_REACH), _neighbour_mean(basis)
+        around, smoothing = _region(basis, left, FLAT_REACH), neighbour_mean(basis)
         for _ in range(round(FLAT_ROUNDS * breast.flattened)):  # no edge where the breast was
             result[around] = smoothing[around] @ result
         skin = result[inside]
@@ -295,17 +295,17 @@ def _pose(body: np.ndarray, landmarks: np.ndarray, what: Deformation) -> np.ndar
     for coracoid, sign in ((landmarks[4], 1.0), (landmarks[5], -1.0)):
         joint = coracoid + np.array([sign * 12.0, -12.0, -45.0])
         outside = sign * (body[:, 0] - joint[0]) + 0.25 * (body[:, 1] - joint[1])
-        weight = _smooth(outside, -40.0, 90.0)
+        weight = smoothstep(outside, -40.0, 90.0)
         angle = np.radians(what.arms_degrees)
         # The patient's left is +x: raising an arm turns left arms one way and right arms the other.
-        moved = _turn(body - joint, 2, sign * angle) - (body - joint)
+        moved = turned(body - joint, 2, sign * angle) - (body - joint)
         moved[:, 0] += sign * HANGING_ARM_OUTWARD_MM * max(0.0, -np.sin(angle))
         result += weight[:, None] * moved
     for sign in (1.0, -1.0):
         hinge = notch + np.array([sign * 25.0, 0.0, -50.0])
-        weight = _smooth(sign * body[:, 0], 25.0, 170.0) * _smooth(body[:, 1], navel[1] + 120.0, notch[1] - 40.0)
+        weight = smoothstep(sign * body[:, 0], 25.0, 170.0) * smoothstep(body[:, 1], navel[1] + 120.0, notch[1] - 40.0)
         angle = sign * np.radians(what.shoulders_forward_degrees)
-        result += weight[:, None] * (_turn(result - hinge, 1, -angle) - (result - hinge))
+        result += weight[:, None] * (turned(result - hinge, 1, -angle) - (result - hinge))
     height = np.clip((body[:, 1] - navel[1]) / (notch[1] - navel[1]), -0.3, 1.3)
     axis = np.array([0.0, 0.0, np.median(body[:, 2])])
     angles = np.radians(what.twist_degrees) * (height - 0.5)
@@ -315,13 +315,13 @@ def _pose(body: np.ndarray, landmarks: np.ndarray, what: Deformation) -> np.ndar
     return result
 
 
-def _smooth(value: np.ndarray, low: float, high: float) -> np.ndarray:
+def smoothstep(value: np.ndarray, low: float, high: float) -> np.ndarray:
     """Smoothstep from 0 at `low` to 1 at `high`."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3 - 2 * t)
 
 
-def _turn(points: np.ndarray, axis: int, angle: float) -> np.ndarray:
+def turned(points: np.ndarray, axis: int, angle: float) -> np.ndarray:
     """Rotate (N, 3) points about a coordinate axis."""
     a, b = [(1, 2), (2, 0), (0, 1)][axis]
     result = points.copy()

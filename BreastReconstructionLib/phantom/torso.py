@@ -12,6 +12,7 @@ from ..landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL
 from ..mesh.mesh import sample_surface
 from .basis import TorsoBasis, load_torso_basis
 from .deformation import Deformation, deform, sample_deformation
+from .variation import Variation, sample_variation, vary
 
 BACK_Z_MODEL = -0.29
 
@@ -97,9 +98,9 @@ def _is_positive_change(label: str) -> bool:
     return str(label).startswith("local_change:") and str(label).rpartition("-")[2] in _OPPOSITES
 
 
-def make_torso(parameters: TorsoParameters, basis: TorsoBasis | None = None, deformation: Deformation | None = None) -> Torso:
-    """Evaluate a torso, deformed if asked; 40 ms on one core."""
-    basis = basis or load_torso_basis()
+def make_torso(parameters: TorsoParameters, deformation: Deformation | None = None, variation: Variation | None = None) -> Torso:
+    """Evaluate a torso, deformed and varied if asked; 40 ms on one core, varied 300 ms."""
+    basis = load_torso_basis()
     coefficients = np.stack([_coefficients(side, basis.labels) for side in (parameters.left, parameters.right)])
     shapes = basis.blendshapes_mm.reshape(len(basis.labels), -1)
     used = np.flatnonzero(coefficients.any(axis=0))
@@ -108,6 +109,8 @@ def make_torso(parameters: TorsoParameters, basis: TorsoBasis | None = None, def
     body = basis.subdivision @ (basis.template_mm + weight * left + (1 - weight) * right).astype(float)
     if deformation is not None:
         body = deform(body, (basis.torso @ body)[basis.landmarks], deformation, basis)
+    if variation is not None:
+        body = vary(body, variation, basis)
     skin = basis.torso @ body
     to_model = fit_similarity(skin[basis.landmarks], OFFICIAL_MEAN_ANCHORS_MODEL)
 
@@ -147,6 +150,21 @@ def sample_clinic_torso(seed: int) -> tuple[Torso, TorsoParameters, Deformation]
         torso = make_torso(parameters, deformation=deformation)
         if is_proper_solid(torso):
             return torso, parameters, deformation
+
+
+def sample_wide_torso(seed: int) -> tuple[Torso, TorsoParameters, Deformation, Variation]:
+    """Return the first proper solid of the seed's stream of the wide population: a clinic's bodies whose landmarks wander.
+
+    See variation.sample_variation.
+    """
+    rng = np.random.default_rng([20261127, seed])
+    while True:
+        parameters = sample_parameters(rng)
+        deformation = sample_deformation(rng, parameters.left["weight"])
+        variation = sample_variation(rng)
+        torso = make_torso(parameters, deformation, variation)
+        if is_proper_solid(torso):
+            return torso, parameters, deformation, variation
 
 
 def skin_points(torso: Torso, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..core.progress import Progress
 from ..mesh.mesh import sample_surface
 from ..mesh.signed_distance import sample_distances
 from ..phantom.deformation import breast_truth
-from ..phantom.torso import Torso, sample_clinic_torso, sample_torso, skin_points
+from ..phantom.torso import Torso, sample_clinic_torso, sample_torso, sample_wide_torso, skin_points
 from .evaluation import fit_and_measure
 from .model import ShapeModel
 from .model_file import load_model, save_model
@@ -28,13 +28,19 @@ FIRST_TRAINING_SEED = 1_000_000
 FIRST_VALIDATION_SEED = 400_000
 FIRST_EVALUATION_SEED = 500_000
 SURFACE_POINTS, POINTS, VALIDATION_SUBJECTS = 3000, 8000, 100
+# MakeHuman's bodies; deformed as a clinic's patients are; and with landmarks that wander.
+POPULATIONS: dict[str, Callable[[int], tuple]] = {
+    "plain": sample_torso,
+    "clinic": sample_clinic_torso,
+    "wide": sample_wide_torso,
+}
 # How many torsos the card's figures are of.
 EVALUATED = 20
 
 
 def population_torso(seed: int, population: str) -> Torso:
-    """Return the torso of a seed in a population: 'plain' or 'clinic'."""
-    return {"plain": sample_torso, "clinic": sample_clinic_torso}[population](seed)[0]
+    """Return the torso of a seed in a population, one of POPULATIONS."""
+    return POPULATIONS[population](seed)[0]
 
 
 def phantom_subject(seed: int, points: int, population: str) -> Subject:
@@ -87,7 +93,7 @@ def train_on_phantoms(
     """Sample phantoms, train, measure on others, and write the model with its card; goes on from what `work` holds.
 
     Args:
-        population: 'plain' or 'clinic'.
+        population: one of POPULATIONS.
         subjects: to train on; 100 more, or a tenth if that is fewer, decide when training ends.
         settings: see TrainingSettings.
         work: folder for samples and checkpoint.

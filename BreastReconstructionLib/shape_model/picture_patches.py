@@ -16,13 +16,14 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from ..core.progress import Progress
+from ..fields.evaluation import Shape
 from ..geometry.cameras import Camera
 from ..geometry.pictures import sample_picture, shrunk_picture
-from ..geometry.transforms import Frame
+from ..mesh.mesh import vertex_normals
 from ..mesh.visibility import Sight, is_at_surface, is_in_front, nearest_depths
 from .fit import FitSettings, ShapeFit
 from .model import ShapeModel
-from .sampling import mesh_of_code
+from .sampling import level_of_shape
 from .track_fit import TrackFit, Tracks, TrackSettings, refine_by_tracks, usable_tracks
 
 # Registered by the fit to points first, then by the fit to what that found.
@@ -191,10 +192,11 @@ def _neighbours(cameras: list[Camera]) -> list[list[int]]:
 
 
 def _fitted_surface(fit: ShapeFit, model: ShapeModel) -> _Surface:
+    """Its vertices are not brought onto the zero level: in cells of 3 mm they are 0.02 mm off, and that costs as much again."""
     to_aligned = fit.refinement.inverse()
-    mesh = mesh_of_code(model, torch.from_numpy(fit.code), SURFACE_CELL).mesh.moved(to_aligned, Frame.MODEL)
-    assert mesh.normals is not None
-    return _Surface(mesh.vertices, mesh.normals, SURFACE_CELL * to_aligned.scale)
+    level = level_of_shape(Shape.of(model, torch.from_numpy(fit.code)), SURFACE_CELL)
+    normals = to_aligned.apply_directions(vertex_normals(level.vertices, level.faces))
+    return _Surface(to_aligned.apply(level.vertices), normals, SURFACE_CELL * to_aligned.scale)
 
 
 def _view(camera: Camera, picture: np.ndarray, surface: _Surface) -> _View:

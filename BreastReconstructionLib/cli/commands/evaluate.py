@@ -15,7 +15,7 @@ def add(commands: Commands) -> None:
     subjects = whole_number(1, 1000)
     sub = commands.add("evaluate", "errors on phantoms that no training saw, beside other methods", _evaluate)
     sub.add_argument("--subjects", type=subjects, default=20, metavar="N", help="how many (default 20)")
-    sub.add_argument("--population", choices=("clinic", "plain"), default="clinic", help="which bodies (default clinic)")
+    sub.add_argument("--population", choices=("wide", "clinic", "plain"), default="wide", help="which bodies (default wide)")
     words = "of principal components (default 600)"
     sub.add_argument("--training-subjects", type=subjects, default=600, metavar="N", help=words)
     sub.add_argument("--model", type=Path, metavar="FILE", help="shape model (default: see 'model default')")
