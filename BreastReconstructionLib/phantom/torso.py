@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,6 +166,15 @@ def sample_wide_torso(seed: int) -> tuple[Torso, TorsoParameters, Deformation, V
         torso = make_torso(parameters, deformation, variation)
         if is_proper_solid(torso):
             return torso, parameters, deformation, variation
+
+
+# MakeHuman's bodies; deformed as a clinic's patients are; and with landmarks that wander. The first of what is returned is
+# the torso.
+POPULATIONS: dict[str, Callable[[int], tuple]] = {
+    "plain": sample_torso,
+    "clinic": sample_clinic_torso,
+    "wide": sample_wide_torso,
+}
 
 
 def skin_points(torso: Torso, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

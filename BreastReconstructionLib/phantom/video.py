@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..core.errors import DependencyError
@@ -21,11 +20,16 @@ from ..mesh.boundary import boundary_loops
 from ..mesh.files import write_ply
 from ..mesh.mesh import TriangleMesh, vertex_normals
 from .basis import load_torso_basis
+from .clutter import HAIR, ON_BODY, SHORT_ARM, is_absent, is_under_hair, things_on
+from .exposure import drift, expose, shake, sharpened
 from .rendering import SceneRenderer, distort_picture, polydata
 from .texture import cloth_texture, floor_texture, marker_card, skin_texture, wall_texture
-from .torso import Torso, sample_torso
+from .torso import POPULATIONS, Torso
 
 MARKER_DICTIONARY = "DICT_4X4_50"
+# Besides things on the body: what the phone and the lamps do.
+DRIFT, SHARPENED, GLOSS, UNEVEN_LIGHT = "drift", "sharpened", "gloss", "uneven-light"
+CLUTTER = (*ON_BODY, DRIFT, SHARPENED, GLOSS, UNEVEN_LIGHT)
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ class PhantomVideoSettings:
         pick_noise_px: standard deviation of the simulated landmark picks.
         zoom: focal length at the end over that at the beginning; people do that, and must not.
         patient_turns: the phone stands on a tripod and the patient turns before it, which nothing here can reconstruct.
+        population: whose body it is, one of torso.POPULATIONS.
+        clutter: some of CLUTTER.
         skin_texels: edge of the skin's texture; fewer are painted faster, and blur skin in large pictures.
     """
 
@@ -65,6 +71,8 @@ class PhantomVideoSettings:
     pick_noise_px: float = 1.5
     zoom: float = 1.0
     patient_turns: bool = False
+    population: str = "plain"
+    clutter: tuple[str, ...] = ()
     skin_texels: int = 3072
 
 
@@ -126,7 +134,7 @@ def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: 
     progress = progress or Progress()
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([23, settings.seed])
-    torso, _ = sample_torso(settings.seed)
+    torso = POPULATIONS[settings.population](settings.seed)[0]
     target = torso.landmarks_ras[[0, 1]].mean(axis=0)
     cameras = phone_path(settings, target, rng)
     if settings.patient_turns:
@@ -138,6 +146,7 @@ def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: 
     renderer = SceneRenderer(width, height)
     body_mapper, body_normals, split, room = _build_scene(renderer, torso, settings, rng)
 
+    factors = drift(len(cameras), np.random.default_rng([31, settings.seed])) if DRIFT in settings.clutter else None
     path = folder / "video.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(settings.frames_per_second))
@@ -152,7 +161,9 @@ def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: 
             picture = renderer.render(pinhole)
             if wide != 1.0:
                 picture = distort_picture(picture, pinhole, camera)
-            picture = _expose(picture, _shake(cameras, i, target, rng), rng)
+            picture = expose(picture, shake(cameras, i, target, rng), rng, None if factors is None else factors[i])
+            if SHARPENED in settings.clutter:
+                picture = sharpened(picture)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             progress((i + 1) / len(cameras), "filming")
         container.mux(stream.encode())
@@ -206,13 +217,19 @@ def _pinhole(camera: Camera, wide: float) -> Camera:
 def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSettings, rng: np.random.Generator):
     basis = load_torso_basis()
     body, faces, uv = torso.body_ras, basis.body_faces, basis.body_uv.astype(float)
+    if SHORT_ARM in settings.clutter:
+        there = ~is_absent(body, torso.landmarks_ras)[faces].any(axis=1)
+        faces, uv = faces[there], uv[there]
     skin = skin_texture(body[faces], uv, torso.landmarks_ras[2:4], settings.contrast, settings.seed, settings.skin_texels)
     corner = np.column_stack([faces.ravel(), np.round(uv.reshape(-1, 2) * 1e5).astype(np.int64)])
     unique, first, flat = np.unique(corner, axis=0, return_index=True, return_inverse=True)
     split = unique[:, 0]
     normals = vertex_normals(body, faces)
     mesh = polydata(body[split], flat.reshape(-1, 3), uv.reshape(-1, 2)[first], normals[split])
-    mapper = renderer.add_mesh(mesh, skin, specular=0.06).GetMapper()
+    mapper = renderer.add_mesh(mesh, skin, specular=0.35 if GLOSS in settings.clutter else 0.06).GetMapper()
+    for thing in things_on(body, basis.body_faces, torso.landmarks_ras, settings.clutter, settings.seed):
+        shaded = polydata(thing.points, thing.faces, thing.uv, vertex_normals(thing.points, thing.faces))
+        renderer.add_mesh(shaded, thing.picture, thing.specular)
 
     # What the body lacks: a skirt to the floor, and lids on neck and arms, all of cloth.
     cloth = cloth_texture(rng)
@@ -226,7 +243,8 @@ def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSe
         elif abs(middle[0] - torso.landmarks_ras[0, 0]) < 120:
             end = middle + 0.8 * (ring - middle) + [0, 0, 90.0]
         else:
-            end = middle + 0.6 * (ring - middle) + 0.25 * (middle - torso.landmarks_ras[0])
+            stump = SHORT_ARM in settings.clutter and middle[0] < torso.landmarks_ras[4, 0]
+            end = middle + 0.6 * (ring - middle) + (0.02 if stump else 0.25) * (middle - torso.landmarks_ras[0])
         _add_sleeve(renderer, ring, end, cloth)
 
     floor = low[2] - 640
@@ -241,7 +259,10 @@ def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSe
     room.append(renderer.add_quad(base, floor_texture(rng)))
     room.append(renderer.add_quad(base[::-1] + np.array([0, 0, tall]), wall_texture(rng)))
     center = body.mean(axis=0)
-    for offset, intensity in (((-900, 1200, 1300), 0.55), ((1000, 900, 1500), 0.45), ((0, -1200, 1500), 0.35)):
+    lamps = ((-900, 1200, 1300), 0.55), ((1000, 900, 1500), 0.45), ((0, -1200, 1500), 0.35)
+    if UNEVEN_LIGHT in settings.clutter:  # a window on one side
+        lamps = ((-1400, 300, 400), 1.0), ((1000, 900, 1500), 0.12), ((0, -1200, 1500), 0.2)
+    for offset, intensity in lamps:
         renderer.add_light(center + np.array(offset) + rng.normal(0, 150, 3), intensity)
 
     if settings.marker_mm:
@@ -288,39 +309,17 @@ def _breathe(mapper, torso: Torso, settings: PhantomVideoSettings, frame: int, n
     mapper.GetInput().Modified()
 
 
-def _shake(cameras: list[Camera], i: int, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Movement of the target's picture during the exposure (1/100 s of 1/10 s between frames), px, plus tremor."""
-    after = cameras[min(i + 1, len(cameras) - 1)]
-    here, _ = cameras[i].project(target[None])
-    there, _ = after.project(target[None])
-    tremor = rng.normal(0, 1, 2) * (6.0 if rng.random() < 0.15 else 1.0)
-    return 0.1 * (there - here)[0] + tremor
-
-
-def _expose(picture: np.ndarray, shake_px: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Blur along the shake, add sensor noise (shot and read), and round."""
-    length = float(np.linalg.norm(shake_px))
-    blurred = picture
-    if length > 0.8:
-        size = 2 * math.ceil(length / 2 + 1) + 1
-        kernel = np.zeros((size, size), np.float32)
-        for t in np.linspace(-0.5, 0.5, 4 * size):
-            x, y = shake_px * t + size // 2
-            kernel[round(y), round(x)] += 1
-        blurred = cv2.filter2D(picture, -1, kernel / kernel.sum())
-    noise = cv2.randn(np.empty(picture.shape[:2], np.float32), 0, 1)
-    chroma = cv2.randn(np.empty(picture.shape, np.float32), 0, 1)
-    gain = rng.uniform(0.97, 1.03)
-    linear = blurred.astype(np.float32) * gain
-    return np.clip(linear + (1.0 + 0.004 * linear) * (0.8 * noise[..., None] + 0.5 * chroma), 0, 255).astype(np.uint8)
-
-
 def _write_truth(
     folder: Path, torso: Torso, cameras: list[Camera], settings: PhantomVideoSettings, rng: np.random.Generator
 ) -> None:
     skin = np.zeros(len(torso.vertices_ras), np.float32)
     skin[: torso.skin_vertex_count] = 1.0
-    write_ply(folder / "torso.ply", TriangleMesh(torso.vertices_ras, torso.faces, Frame.PATIENT, scalars={"skin": skin}))
+    scalars = {"skin": skin, "covered": np.zeros_like(skin), "absent": np.zeros_like(skin)}
+    if HAIR in settings.clutter:
+        scalars["covered"] = is_under_hair(torso.vertices_ras, torso.landmarks_ras).astype(np.float32)
+    if SHORT_ARM in settings.clutter:
+        scalars["absent"] = is_absent(torso.vertices_ras, torso.landmarks_ras).astype(np.float32)
+    write_ply(folder / "torso.ply", TriangleMesh(torso.vertices_ras, torso.faces, Frame.PATIENT, scalars=scalars))
     write_landmarks_mrk_json(folder / "landmarks.mrk.json", dict(zip(LANDMARK_NAMES, torso.landmarks_ras, strict=True)))
 
     basis = load_torso_basis()

