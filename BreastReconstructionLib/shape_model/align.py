@@ -1,4 +1,4 @@
-"""From world to model space: similarity by landmarks, then pruning of what is not torso."""
+"""From world to model space: similarity by landmarks, then pruning of what is not torso, and of what is not skin."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ..core.errors import LandmarkError
 from ..fields.evaluation import ROUGH_WEIGHT, Shape, signed_distances
 from ..geometry.transforms import Similarity, fit_similarity
+from ..measurement.skin import SkinTone, find_skin
+from ..sfm.dense import DenseCloud
 from .model import ShapeModel
 
 # Model units; 58 mm at the official model's 291.8 mm a unit.
 PRUNE_DISTANCE = 0.2
 LARGEST_LANDMARK_RESIDUAL = 0.25
+FEWEST_POINTS = 1000
 ALIGNED_FILE = "aligned.npz"
 
 
@@ -23,18 +27,29 @@ class AlignedCloud:
     """The torso's points in model space.
 
     Attributes:
-        points_model: (N, 3).
+        points_model: (N, 3) on skin.
         noise_model: (N,) standard deviation of each point along its normal, model units.
+        other_model: (K, 3) on the torso, but of hair, clothing or jewellery: they have no vote.
+        tone: the skin's colour.
         landmarks_model: (6, 3).
         world_to_model: the similarity.
-        pruned: points that were left out.
+        pruned: points that lie elsewhere.
     """
 
     points_model: np.ndarray
     noise_model: np.ndarray
+    other_model: np.ndarray
+    tone: SkinTone
     landmarks_model: np.ndarray
     world_to_model: Similarity
     pruned: int
+
+    def is_skin(self, points_model: np.ndarray) -> np.ndarray:
+        """Tell which of (M, 3) points lie nearer to a measured point of skin than to one of something else."""
+        if len(self.other_model) == 0:
+            return np.ones(len(points_model), bool)
+        to_skin = cKDTree(self.points_model).query(points_model, workers=-1)[0]
+        return to_skin <= cKDTree(self.other_model).query(points_model, workers=-1)[0]
 
     def save(self, folder: Path) -> None:
         """Write one npz."""
@@ -42,6 +57,8 @@ class AlignedCloud:
             folder / ALIGNED_FILE,
             points_model=self.points_model.astype(np.float32),
             noise_model=self.noise_model.astype(np.float32),
+            other_model=self.other_model.astype(np.float32),
+            **{f"tone_{key}": value for key, value in self.tone.__dict__.items()},
             landmarks_model=self.landmarks_model,
             pruned=self.pruned,
             **{f"similarity_{key}": value for key, value in self.world_to_model.as_dict().items()},
@@ -55,23 +72,22 @@ class AlignedCloud:
             return cls(
                 file["points_model"].astype(float),
                 file["noise_model"].astype(float),
+                file["other_model"].astype(float),
+                SkinTone(*(file[f"tone_{key}"] for key in ("chroma", "light", "precision"))),
                 file["landmarks_model"],
                 similarity,
                 int(file["pruned"]),
             )
 
 
-def align_cloud(
-    points_world: np.ndarray, noise_world: np.ndarray, landmarks_world: np.ndarray, model: ShapeModel
-) -> AlignedCloud:
-    """Bring the cloud to model space and keep the torso.
+def align_cloud(cloud: DenseCloud, landmarks_world: np.ndarray, model: ShapeModel) -> AlignedCloud:
+    """Bring the cloud to model space and keep the torso's skin.
 
     Umeyama similarity of the landmarks to the model's mean anchors; then points farther than 0.2 units from the mean
-    shape, and points beyond the cuts of the torso (neck, arms, below the navel), are left out.
+    shape, and points beyond the cuts of the torso (neck, arms, below the navel), are left out; then what is no skin.
 
     Args:
-        points_world: (N, 3).
-        noise_world: (N,) standard deviation of each point along its normal.
+        cloud: measured.
         landmarks_world: (6, 3).
         model: the shape model.
 
@@ -87,16 +103,25 @@ def align_cloud(
             "The six landmarks do not form a torso (one lies "
             f"{residual.max() * model.mm_per_unit / 10:.0f} cm from where it should be); check their names and places."
         )
-    points = similarity.apply(points_world)
+    points = similarity.apply(cloud.points_world.astype(float))
     kept = inside_crop(points, landmarks)
     mean_shape = Shape.of(model, model.latent_mean)
     kept[kept] = np.abs(signed_distances(mean_shape, points[kept], ROUGH_WEIGHT)) < PRUNE_DISTANCE
-    if kept.sum() < 1000:
+    if kept.sum() < FEWEST_POINTS:
         raise LandmarkError(
             f"Only {kept.sum()} measured points lie on the torso that the landmarks describe; check the landmarks, and "
             "that the video shows the whole torso."
         )
-    return AlignedCloud(points[kept], noise_world[kept] * similarity.scale, landmarks, similarity, int((~kept).sum()))
+    points, pruned = points[kept], int((~kept).sum())
+    normals = similarity.apply_directions(cloud.normals_world[kept].astype(float))
+    found = find_skin(points, normals, cloud.colors[kept], landmarks)
+    skin, noise = found.is_skin, cloud.noise_world[kept] * similarity.scale
+    if skin.sum() < FEWEST_POINTS:
+        raise LandmarkError(
+            f"Only {skin.sum()} of {len(points)} measured points are of the colour of the skin between sternal notch and navel; "
+            "is the torso covered? Film bare skin, and check the landmarks."
+        )
+    return AlignedCloud(points[skin], noise[skin], points[~skin], found.tone, landmarks, similarity, pruned)
 
 
 def inside_crop(points_model: np.ndarray, landmarks_model: np.ndarray) -> np.ndarray:

@@ -123,7 +123,8 @@ def test_evaluate_command_writes_its_table(tmp_path):
     table = tmp_path / "table.json"
     # The one global function takes ten times as long; here the bundled blend stands in its place.
     other = ["--global-model", bundled_model_path()]
-    words = ["--subjects", 2, "--training-subjects", 12, "--json", table, "--work", tmp_path, "--population", "plain", *other]
+    words = ["--subjects", 2, "--training-subjects", 12, "--random-shapes", 3, "--population", "plain", *other]
+    words += ["--json", table, "--work", tmp_path]
     finished = run_cli("evaluate", *words)
     assert finished.returncode == 0, finished.stderr
     values = json.loads(table.read_text())

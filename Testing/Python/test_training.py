@@ -55,8 +55,8 @@ def write_scan(folder, name, vertices, faces, landmarks, ending=".ply"):
 # Scans --------------------------------------------------------------------------------------------------------------
 
 
-def test_an_open_scan_is_closed_and_its_distances_are_those_of_the_body(tmp_path, torso):
-    subject, notes = prepare_scan(*write_scan(tmp_path, "scan", *skin_of(torso), torso.landmarks_ras))
+def test_an_open_scan_is_closed_and_its_distances_are_those_of_the_body(from_ply, torso):
+    subject, notes = from_ply
     assert any("closed by a flat back" in words for words in notes)
     assert subject.mm_per_unit == pytest.approx(1 / torso.to_model.scale, rel=1e-5)
     np.testing.assert_allclose(subject.landmarks, torso.to_model.apply(torso.landmarks_ras), atol=1e-5)
@@ -97,8 +97,14 @@ def test_faces_inside_out_are_turned_and_said(tmp_path, torso):
     assert subject.surface_normals[subject.surface_points[:, 2] > 0.1, 2].mean() > 0.3
 
 
+@pytest.fixture(scope="module")
+def from_ply(torso, tmp_path_factory):
+    """The torso's scan as a PLY, prepared."""
+    return prepare_scan(*write_scan(tmp_path_factory.mktemp("ply"), "scan", *skin_of(torso), torso.landmarks_ras))
+
+
 @pytest.mark.parametrize("ending", [".stl", ".obj", ".vtp"])
-def test_every_kind_of_mesh_gives_the_same_scan(tmp_path, torso, ending):
+def test_every_kind_of_mesh_gives_the_same_scan(tmp_path, torso, from_ply, ending):
     vertices, faces = skin_of(torso)
     paths = write_scan(tmp_path, "scan", vertices, faces, torso.landmarks_ras)
     if ending == ".vtp":
@@ -108,7 +114,7 @@ def test_every_kind_of_mesh_gives_the_same_scan(tmp_path, torso, ending):
         writer.Write()
     else:
         trimesh.Trimesh(vertices, faces, process=False).export(tmp_path / f"scan{ending}")
-    one, _ = prepare_scan(*paths)
+    one, _ = from_ply
     other, _ = prepare_scan(tmp_path / f"scan{ending}", paths[1])
     assert other.mm_per_unit == pytest.approx(one.mm_per_unit, rel=1e-5)
     exact = signed_distance(other.points, torso.to_model.apply(torso.vertices_ras), torso.faces)
@@ -166,8 +172,8 @@ BAD_SCANS = [
 def test_bad_scans_are_named_with_what_to_do(tmp_path, torso, change, code, words):
     folder = tmp_path / "scans"
     folder.mkdir()
-    write_scan(folder, "a", *skin_of(torso), torso.landmarks_ras)
     write_scan(folder, "b", *change(*skin_of(torso), torso.landmarks_ras))
+    write_scan(folder, "c", *skin_of(torso), torso.landmarks_ras)  # prepared in the order of names: no need to wait for it
     finished = run_cli("train", "prepare", folder, "-o", tmp_path / "data.h5")
     assert_one_sentence(finished, code, "b.ply", *words)
     assert not list(tmp_path.glob("data*"))

@@ -74,7 +74,8 @@ def settings_of_case(folder: Path, stages: Sequence[Stage[Any, Any]]) -> Setting
 def migrate(stages: dict[str, dict]) -> dict[str, dict]:
     """Return the records of format 1 in the present form.
 
-    Stages up to the fit stay up to date; the surface and what follows do not, since the scale has a stage of its own now.
+    Stages stay up to date up to the first whose result has changed since; the surface and what follows do not in any case, since
+    the scale has a stage of its own now.
     """
     keys: dict[str, str] = {}
     migrated = {}
@@ -84,7 +85,8 @@ def migrate(stages: dict[str, dict]) -> dict[str, dict]:
         record = {name: value for name, value in stages[stage.name].items() if name != "settings"}
         values = _values(stage, stages[stage.name].get("settings", {}))
         record |= {"key": "", "values": values}
-        if all(need.name in keys for need in stage.needs) and stage.name in (*_OPTIONS, *_SOURCES):
+        unchanged = stage.revision == 1 and stage.name in (*_OPTIONS, *_SOURCES)
+        if unchanged and all(need.name in keys for need in stage.needs):
             record["key"] = keys[stage.name] = key_of(stage, values, {need.name: keys[need.name] for need in stage.needs})
         migrated[stage.name] = record
     return migrated

@@ -19,11 +19,15 @@ from ...mesh.picture import outlines
 from ...shape_model.model import ShapeModel
 from ...shape_model.model_file import load_model
 from ...video.frames import write_png
+from .evidence import contradicted_where, shares, unusual
 from .motion import largest_motion, motion_warning
 from .results import report_lines
 from .sheet import Sheet, draw_sheet
 from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, MARKERS, SURFACE, ReportOptions
 from .surface import residuals, world_to_fit
+
+# What is said: shares of the points, and of the torso.
+NOTED_SHARE, CONTRADICTED_SHARE = 0.02, 0.04
 
 
 def run(options: ReportOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
@@ -45,7 +49,7 @@ def run(options: ReportOptions, inputs: Inputs, folder: Path, progress: Progress
     write_json(folder / "report.json", report)
 
 
-def _warnings(inputs: Inputs, model: ShapeModel, motion_mm: float) -> list[str]:
+def _warnings(inputs: Inputs, model: ShapeModel, motion_mm: float, landmark_distances_mm: np.ndarray) -> list[str]:
     fit, scale = inputs.result(FIT).fit, inputs.result(SURFACE).scale
     warnings = [*inputs.result(FRAMES).warnings, *inputs.result(CAMERAS).warnings, *inputs.result(LANDMARKS).warnings]
     if scale.approximate:
@@ -57,8 +61,23 @@ def _warnings(inputs: Inputs, model: ShapeModel, motion_mm: float) -> list[str]:
         warnings.append("The fit stopped before it converged; look at the outline on the frames.")
     if moved := motion_warning(motion_mm):
         warnings.append(moved)
-    if fit.prior_distance > 2:
-        warnings.append("This body is unusual for the shape model; look at the outline on the frames with care.")
+    aligned, mesh = inputs.result(ALIGN), inputs.result(SURFACE).mesh
+    other = len(aligned.other_model) / (len(aligned.points_model) + len(aligned.other_model))
+    if other > NOTED_SHARE:
+        warnings.append(
+            f"{100 * other:.0f} % of what was measured on the torso has not the colour of the skin (hair, clothing, "
+            "jewellery): it had no vote, and the surface beneath is drawn by the model."
+        )
+    if shares(mesh)["contradicted"] > CONTRADICTED_SHARE:
+        warnings.append(
+            f"The pictures contradict the surface {contradicted_where(mesh, inputs.result(SURFACE).landmarks_ras)}: they show no "
+            "skin there, or nothing at all. It has no colour there; --remove-contradicted (in the panel, 'Leave out what the "
+            "pictures contradict') removes it."
+        )
+    if reasons := unusual(fit, model, landmark_distances_mm):
+        warnings.append(
+            f"This body is unusual for the shape model ({'; '.join(reasons)}); look at the outline on the frames with care."
+        )
     if "phantom" in str(model.card.get("population", "")):
         warnings.append("The bundled shape model knows only synthetic bodies; it is not for diagnosis.")
     return warnings
@@ -71,6 +90,8 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
     mm_per_unit = scale.mm_per_world / world_to_fit(inputs, fit).scale
     motion_mm = largest_motion(inputs.result(FIT).motion) * mm_per_unit
     seen = mesh.scalars["views"] > 0
+    placed = fit.refinement.apply(aligned.landmarks_model)
+    landmark_distances_mm = np.linalg.norm(fit.anchors_model - placed, axis=1) * mm_per_unit
     return {
         "program": f"BreastReconstruction {__version__}",
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -86,6 +107,7 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
         "points": {
             "dense": len(inputs.result(DENSE).points_world),
             "on_torso": len(aligned.points_model),
+            "not_skin": len(aligned.other_model),
             "median_noise_mm": float(np.median(aligned.noise_model) * mm_per_unit),
         },
         "landmarks": {
@@ -93,6 +115,7 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
                 "position_ras_mm": at[k].tolist(),
                 "frames": int(landmarks.views[k]),
                 "reprojection_px": _finite(landmarks.reprojection_px[k]),
+                "distance_to_fitted_shape_mm": float(landmark_distances_mm[k]),
             }
             for k, name in enumerate(LANDMARK_NAMES)
         },
@@ -118,12 +141,13 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
             "vertices": len(mesh.vertices),
             "faces": len(mesh.faces),
             "seen_share": float(seen.mean()),
+            "shares_of_torso": shares(mesh),
             "median_distance_to_points_mm": float(np.median(mesh.scalars["residual_mm"][seen])),
             "median_uncertainty_mm": float(np.median(mesh.scalars["uncertainty_mm"][seen])),
             "p95_uncertainty_mm": float(np.percentile(mesh.scalars["uncertainty_mm"][seen], 95)),
         },
         "doubts": [*doubt_of_residuals(*residuals(inputs, fit, model)), *scale.doubts, *inputs.result(MARKERS).doubts],
-        "warnings": _warnings(inputs, model, motion_mm),
+        "warnings": _warnings(inputs, model, motion_mm, landmark_distances_mm),
     }
 
 

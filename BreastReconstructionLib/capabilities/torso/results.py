@@ -128,7 +128,9 @@ def report_lines(report: dict) -> list[str]:
     """The report's numbers in plain words."""
     scale, fit, points, frames = report["scale"], report["fit"], report["points"], report["frames"]
     surface = report["surface"]
+    shares = surface.get("shares_of_torso")  # older reports know none
     lines = [
+        *([_evidence_line(shares)] if shares else []),
         *(f"DOUBTFUL: {doubt}" for doubt in report["doubts"]),
         f"Scale: {scale['source']}; uncertain by {100 * scale['relative_uncertainty']:.1f} % "
         f"({scale['uncertainty_mm_over_250_mm']:.1f} mm over 25 cm, one standard deviation).",
@@ -144,3 +146,10 @@ def report_lines(report: dict) -> list[str]:
         "Straight distances: " + "; ".join(f"{name} {mm:.0f} mm" for name, mm in report["distances_mm"].items()) + ".",
     ]
     return lines + [f"Note: {warning}" for warning in report["warnings"]]
+
+
+def _evidence_line(shares: dict[str, float]) -> str:
+    return (
+        f"Of the torso, {100 * shares['measured']:.0f} % is measured, {100 * shares['drawn']:.0f} % is drawn by the shape "
+        f"model alone, and the pictures contradict {100 * shares['contradicted']:.0f} %."
+    )

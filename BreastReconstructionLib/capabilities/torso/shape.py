@@ -19,9 +19,8 @@ from .stages import ALIGN, CAMERAS, DENSE, FRAMES, LANDMARKS, AlignOptions, FitO
 
 def run_align(options: AlignOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
     """Bring the points to model space and keep the torso's."""
-    cloud = inputs.result(DENSE)
     landmarks = inputs.result(LANDMARKS).points_world
-    align_cloud(cloud.points_world.astype(float), cloud.noise_world, landmarks, load_model(options.model)).save(folder)
+    align_cloud(inputs.result(DENSE), landmarks, load_model(options.model)).save(folder)
 
 
 def run_fit(options: FitOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
@@ -44,5 +43,5 @@ def refine_by_pictures(fit: ShapeFit, inputs: Inputs, model: ShapeModel, setting
     moved = [cameras[name].moved(aligned.world_to_model) for name in references.names]
     points = aligned.world_to_model.apply(references.points_world.astype(float))
     pictures = Pictures(moved, inputs.result(FRAMES).read, inputs.options(DENSE).flow_pixels)
-    tracks = Tracks.of(moved, references.frames, references.normalized, points)
+    tracks = Tracks.of(moved, references.frames, references.normalized, points).only(aligned.is_skin(points))
     return fit_to_pictures(fit, tracks, pictures, aligned.landmarks_model, model, settings, progress)

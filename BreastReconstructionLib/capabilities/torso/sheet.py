@@ -14,6 +14,9 @@ from ...mesh.picture import color_map, outline, render_view
 
 PANEL = (520, 620)
 RESIDUAL_RANGE_MM = 5.0
+# In the order of Evidence: drawn by the model, measured, contradicted; and the closing back.
+EVIDENCE_RGB = np.array([[232, 200, 90], [90, 190, 110], [220, 60, 50]])
+BACK_RGB = np.array([200, 200, 200])
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Sheet:
     """What the sheet shows.
 
     Attributes:
-        mesh: the surface, with scalars `residual_mm` and `views`, and colours.
+        mesh: the surface, with scalars `residual_mm`, `views`, `evidence` and `torso`, and colours.
         cameras_patient: registered cameras in patient space (mm, RAS).
         landmarks_ras: (6, 3) mm.
         lines: text, top to bottom.
@@ -42,8 +45,7 @@ def draw_sheet(sheet: Sheet, read_picture: Callable[[str], np.ndarray]) -> np.nd
     names = _spread_of_frames(sheet.cameras_patient)
     frames = [_titled(_frame_panel(sheet, name, read_picture(name)), f"frame {name}: outline and landmarks") for name in names]
     residual = np.where(seen, mesh.scalars["residual_mm"], np.nan)
-    views = np.where(seen, mesh.scalars["views"], np.nan)
-    most = float(max(mesh.scalars["views"].max(), 1))
+    evidence = np.where(mesh.scalars["torso"][:, None] > 0, EVIDENCE_RGB[mesh.scalars["evidence"].astype(int)], BACK_RGB)
     colored = [
         ("texture, front", mesh.colors, 0.0),
         ("texture, patient's left", mesh.colors, 60.0),
@@ -53,7 +55,7 @@ def draw_sheet(sheet: Sheet, read_picture: Callable[[str], np.ndarray]) -> np.nd
             color_map(residual, 0, RESIDUAL_RANGE_MM),
             0.0,
         ),
-        (f"frames that see it, 1 to {most:.0f}; grey: none", color_map(views, 1, most), 0.0),
+        ("green: measured; yellow: drawn; red: contradicted", evidence.astype(np.uint8), 0.0),
     ]
     panels = [
         _titled(render_view(mesh.vertices, mesh.normals, colors, angle, PANEL)[..., ::-1], title)

@@ -166,6 +166,11 @@ class SurfaceOptions:
         label="Detail",
     )
     remove_unseen: bool = option(False, help="leave out what no frame saw")
+    remove_contradicted: bool = option(
+        False,
+        help="leave out where the frames show no skin: an absent arm, hair, clothing",
+        label="Leave out what the pictures contradict",
+    )
     correct_nipples: bool = option(False, help="move the surface's nipples to the landmarks")
 
 
@@ -256,7 +261,7 @@ ALIGN: Stage[AlignOptions, AlignedCloud] = Stage(
     work=f"{_HERE}.shape:run_align",
     sources=f"{_HERE}.sources:sources_of_align",
     check=f"{_HERE}.sources:check_align",
-    revision=1,
+    revision=2,
     share=0.02,
     section="surface",
 )
@@ -291,7 +296,7 @@ SURFACE: Stage[SurfaceOptions, Surface] = Stage(
     result=f"{_HERE}.results:Surface",
     needs=(FRAMES, CAMERAS, DENSE, LANDMARKS, ALIGN, SCALE, FIT),
     work=f"{_HERE}.surface:run",
-    revision=1,
+    revision=2,
     share=0.18,
     section="surface",
 )
@@ -304,7 +309,7 @@ REPORT: Stage[ReportOptions, Report] = Stage(
     work=f"{_HERE}.report:run",
     sources=f"{_HERE}.sources:sources_of_report",
     check=f"{_HERE}.sources:check_report",
-    revision=1,
+    revision=2,
     share=0.03,
     section="surface",
     publishes=(

@@ -17,18 +17,24 @@ from ...landmarks.names import NIPPLES
 from ...measurement.residuals import misfit
 from ...measurement.scale import Scale
 from ...mesh.mesh import TriangleMesh, keep_vertices, vertex_normals
+from ...shape_model.align import inside_crop
 from ...shape_model.fit import ShapeFit, surface_uncertainty
 from ...shape_model.model import ShapeModel
 from ...shape_model.model_file import load_model
 from ...shape_model.sampling import mesh_of_code
 from .appearance import distance_to_points, see_vertices
 from .correction import move_smoothly
+from .evidence import Evidence, judge
 from .results import Surface
 from .scale import final_scale
 from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, SurfaceOptions
 
 # Vertices at which the uncertainty is evaluated.
 UNCERTAINTY_POINTS = 4000
+# Behind this (aligned model frame; the back is flat at -0.29) the shape rounds off toward its back, which no body does.
+RIM_Z = -0.23
+# Grey of a place that the frames contradict: the background is no skin's colour.
+NO_COLOR = 128
 
 
 @dataclass(frozen=True)
@@ -103,16 +109,42 @@ def _mesh(
         normals = vertex_normals(vertices, mesh.faces)
     cameras = {name: camera.moved(world_to_patient) for name, camera in inputs.result(CAMERAS).cameras.items()}
     seen = see_vertices(vertices, normals, cameras, frames.read, progress.part(0.5, 0.95))
-    residual = distance_to_points(vertices, world_to_patient.apply(inputs.result(DENSE).points_world.astype(float)))
+    aligned = inputs.result(ALIGN)
+    aligned_to_patient = fit_to_patient.after(fit.refinement)
+    points = aligned.world_to_model.apply(inputs.result(DENSE).points_world.astype(float))
+    residual = distance_to_points(vertices, aligned_to_patient.apply(points[aligned.is_skin(points)]))
+    to_aligned = aligned_to_patient.inverse()
+    vertices_aligned = to_aligned.apply(vertices)
+    judged = judge(
+        vertices_aligned,
+        to_aligned.apply_directions(normals),
+        seen,
+        residual * to_aligned.scale,
+        aligned.landmarks_model[list(NIPPLES)],
+        aligned.tone,
+    )
+    contradicted = judged.evidence == Evidence.CONTRADICTED
+    colors = np.where(contradicted[:, None], NO_COLOR, seen.colors).astype(np.uint8)
     kept, faces = np.arange(len(vertices)), mesh.faces
-    if options.remove_unseen:
-        kept, faces = keep_vertices(vertices, faces, seen.views > 0)
+    left_out = options.remove_unseen & (seen.views == 0) | options.remove_contradicted & contradicted
+    if left_out.any():
+        kept, faces = keep_vertices(vertices, faces, ~left_out)
     scalars = {
-        "residual_mm": residual[kept],
-        "views": seen.views[kept].astype(float),
-        "uncertainty_mm": uncertainty[kept],
+        "residual_mm": residual,
+        "views": seen.views.astype(float),
+        "uncertainty_mm": uncertainty,
+        "agreement": judged.agreement,
+        "evidence": judged.evidence.astype(float),
+        "torso": _is_torso(vertices_aligned, aligned.landmarks_model).astype(float),
     }
-    return TriangleMesh(vertices[kept], faces, Frame.PATIENT, normals[kept], seen.colors[kept], scalars)
+    return TriangleMesh(
+        vertices[kept], faces, Frame.PATIENT, normals[kept], colors[kept], {name: value[kept] for name, value in scalars.items()}
+    )
+
+
+def _is_torso(vertices_aligned: np.ndarray, landmarks_aligned: np.ndarray) -> np.ndarray:
+    """Tell which vertices belong to the torso, and not to the flat back and the cuts that close the shape, or to their rim."""
+    return inside_crop(vertices_aligned, landmarks_aligned) & (vertices_aligned[:, 2] > RIM_Z)
 
 
 def _uncertainty_model(fit: ShapeFit, model: ShapeModel, vertices_model: np.ndarray) -> np.ndarray:

@@ -18,6 +18,8 @@ def add(commands: Commands) -> None:
     sub.add_argument("--population", choices=("wide", "clinic", "plain"), default="wide", help="which bodies (default wide)")
     words = "of principal components (default 600)"
     sub.add_argument("--training-subjects", type=subjects, default=600, metavar="N", help=words)
+    words = "of each model, for its specificity (default 20)"
+    sub.add_argument("--random-shapes", type=subjects, default=20, metavar="N", help=words)
     sub.add_argument("--model", type=Path, metavar="FILE", help="shape model (default: see 'model default')")
     sub.add_argument("--global-model", type=Path, metavar="FILE", help="of one function (default: the bundled one)")
     sub.add_argument("--work", type=Path, metavar="FOLDER", help="keep the training torsos here")
@@ -55,9 +57,9 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
     progress = console.progress("evaluate")
     table = evaluate_methods(methods, options.subjects, options.population, progress)
     for name, judged in (("local", model), ("global", other)):
-        drawn = specificity(judged, skins, progress=progress)
+        drawn = specificity(judged, skins, options.random_shapes, progress=progress)
         table[name] |= {"specificity": drawn, "compactness": compactness(judged)}
-    others = specificity_of_population(skins, options.population, progress=progress)
+    others = specificity_of_population(skins, options.population, options.random_shapes, progress)
     table["population"] = {"specificity": others}
     if options.json:
         options.json.write_text(json.dumps(table, indent=1))

@@ -1,0 +1,105 @@
+"""What the pictures say of each place of the surface: measured, drawn by the model alone, or contradicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ...landmarks.names import LANDMARK_NAMES
+from ...measurement.skin import AREOLA, LARGEST_UNLIKENESS, SkinTone
+from ...mesh.mesh import TriangleMesh
+from ...shape_model.fit import ShapeFit
+from ...shape_model.model import ShapeModel
+from .appearance import Appearance
+
+# A measured point of skin so near, in model units (8 mm), is one of this place.
+MEASURED_WITHIN = 0.027
+# Frames that see one place of skin agree about its hue to within this; a wall seen through an arm that is not there does not.
+USUAL_SPREAD = 0.12
+# With less agreement, at least so many frames must have looked, for a place to be contradicted.
+LEAST_AGREEMENT, FEWEST_VIEWS = 0.5, 3
+
+# Unlike the bodies of the training: length of the code (1 is usual), a landmark off its place, 95 % of the points' distances.
+UNUSUAL_CODE, UNUSUAL_LANDMARK_MM, UNUSUAL_RESIDUAL_MM = 1.5, 6.0, 6.0
+# In the order of LANDMARK_NAMES.
+PLACES = ("the neck", "the waist", "the left breast", "the right breast", "the left shoulder", "the right shoulder")
+
+
+class Evidence(IntEnum):
+    """What stands behind a place of the surface."""
+
+    DRAWN = 0
+    MEASURED = 1
+    CONTRADICTED = 2
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of V vertices.
+
+    Attributes:
+        agreement: (V,) 0 to 1: whether the frames that see a vertex show skin there, and the same skin; 1 where none sees it.
+        evidence: (V,) values of Evidence.
+    """
+
+    agreement: np.ndarray
+    evidence: np.ndarray
+
+
+def judge(
+    vertices_model: np.ndarray,
+    normals_model: np.ndarray,
+    seen: Appearance,
+    to_skin: np.ndarray,
+    nipples_model: np.ndarray,
+    tone: SkinTone,
+) -> Judgement:
+    """Set a surface against the pictures.
+
+    Args:
+        vertices_model, normals_model: (V, 3) in the frame in which the tone was learned.
+        seen: what the frames show of each vertex.
+        to_skin: (V,) distance to the nearest measured point of skin, model units.
+        nipples_model: (2, 3); areolae are skin of another colour.
+        tone: the skin's colour.
+    """
+    unlike = tone.unlikeness(seen.colors, normals_model) / LARGEST_UNLIKENESS
+    areola = cKDTree(nipples_model).query(vertices_model)[0] < AREOLA
+    unlike[areola] = 0.0
+    agreement = np.exp(-np.log(2.0) * (unlike**2 + (seen.spread / USUAL_SPREAD) ** 2))
+    agreement[seen.views == 0] = 1.0
+    near = to_skin < MEASURED_WITHIN
+    evidence = np.where((seen.views > 0) & near, Evidence.MEASURED, Evidence.DRAWN)
+    evidence[(seen.views >= FEWEST_VIEWS) & (agreement < LEAST_AGREEMENT) & ~near] = Evidence.CONTRADICTED
+    return Judgement(agreement, evidence)
+
+
+def shares(mesh: TriangleMesh) -> dict[str, float]:
+    """Return which shares of the torso (without the model's flat back and its cuts) are measured, drawn, contradicted."""
+    evidence = mesh.scalars["evidence"][mesh.scalars["torso"] > 0]
+    return {kind.name.lower(): float((evidence == kind).mean()) if len(evidence) else 0.0 for kind in reversed(Evidence)}
+
+
+def contradicted_where(mesh: TriangleMesh, landmarks_ras: np.ndarray) -> str:
+    """Say in words near which landmarks a surface in patient space is contradicted."""
+    places = mesh.vertices[(mesh.scalars["evidence"] == Evidence.CONTRADICTED) & (mesh.scalars["torso"] > 0)]
+    nearest = np.bincount(cKDTree(landmarks_ras).query(places)[1], minlength=len(PLACES)) / max(len(places), 1)
+    return "at " + " and ".join(name for name, share in zip(PLACES, nearest, strict=True) if share > 0.15)
+
+
+def unusual(fit: ShapeFit, model: ShapeModel, landmark_distances_mm: np.ndarray) -> list[str]:
+    """Say in words why a body is unlike those that the model was made from; empty if it is like them."""
+    reasons = []
+    if fit.prior_distance > UNUSUAL_CODE:
+        reasons.append(f"its shape lies {fit.prior_distance:.1f} times as far from the mean as bodies usually do")
+    worst = int(np.argmax(landmark_distances_mm))
+    if landmark_distances_mm[worst] > UNUSUAL_LANDMARK_MM:
+        reasons.append(
+            f"the {LANDMARK_NAMES[worst]} of its shape is {landmark_distances_mm[worst]:.0f} mm from where it was placed"
+        )
+    if fit.residual_p95 * model.mm_per_unit > UNUSUAL_RESIDUAL_MM:
+        reasons.append(f"5 % of the points lie more than {fit.residual_p95 * model.mm_per_unit:.0f} mm from it")
+    return reasons
