@@ -11,7 +11,7 @@ from scipy.spatial import cKDTree
 
 from ..core.errors import CaseError
 from ..geometry.cameras import Camera
-from ..geometry.transforms import Frame, fit_similarity
+from ..geometry.transforms import Frame, Similarity, fit_similarity
 from ..landmarks.files import read_landmarks
 from ..landmarks.names import LANDMARK_NAMES
 from ..mesh.distance import closest_on_mesh, summary_mm
@@ -19,6 +19,7 @@ from ..mesh.files import read_mesh
 from ..mesh.mesh import TriangleMesh, sample_surface, vertex_normals
 from ..mesh.registration import register_to_surface
 from ..mesh.visibility import visible_vertices
+from .regions import REGIONS, Evidence, regions
 
 FEWEST_VIEWS = 3
 CUT_MARGIN_MM = 10.0
@@ -32,6 +33,8 @@ class Truth:
     Attributes:
         vertices_ras, faces: closed torso, mm.
         skin: (V,) True for skin.
+        covered: (V,) True for skin that something hides (hair).
+        absent: (V,) True for what the body in the video lacks (an arm).
         landmarks_ras: (6, 3) mm.
         cameras: exact camera of each video frame, in the truth's patient space.
     """
@@ -39,6 +42,8 @@ class Truth:
     vertices_ras: np.ndarray
     faces: np.ndarray
     skin: np.ndarray
+    covered: np.ndarray
+    absent: np.ndarray
     landmarks_ras: np.ndarray
     cameras: dict[int, Camera]
 
@@ -69,7 +74,9 @@ def read_truth(folder: Path) -> Truth:
         raise CaseError(incomplete) from error
     points = read_landmarks(folder / "landmarks.mrk.json").points
     landmarks = np.array([points[name] for name in LANDMARK_NAMES])
-    return Truth(mesh.vertices, mesh.faces, mesh.scalars["skin"] > 0.5, landmarks, cameras)
+    none = np.zeros(len(mesh.vertices))  # older truths know no clutter
+    skin, covered, absent = (mesh.scalars.get(name, none) > 0.5 for name in ("skin", "covered", "absent"))
+    return Truth(mesh.vertices, mesh.faces, skin, covered, absent, landmarks, cameras)
 
 
 def score(surface: TriangleMesh, landmarks_ras: np.ndarray, truth: Truth, video_frames: tuple[int, ...]) -> dict:
@@ -89,7 +96,8 @@ def score(surface: TriangleMesh, landmarks_ras: np.ndarray, truth: Truth, video_
     """
     surface.require(Frame.PATIENT)
     assert surface.normals is not None
-    scored = _scored_vertices(truth, video_frames)
+    in_view = _scored_vertices(truth, video_frames)
+    scored = in_view & ~truth.covered & ~truth.absent
     samples = _sample(truth, scored)
     rigid = fit_similarity(truth.landmarks_ras, landmarks_ras, with_scale=False)
     result: dict = {}
@@ -101,7 +109,11 @@ def score(surface: TriangleMesh, landmarks_ras: np.ndarray, truth: Truth, video_
         if not with_scale:
             errors = np.linalg.norm(transform.apply(truth.landmarks_ras) - landmarks_ras, axis=1)
             result["landmarks_mm"] = {key: float(e) for key, e in zip(LANDMARK_NAMES, errors, strict=True)}
-            result["surface_to_truth"] = summary_mm(_backward(surface, truth, scored, transform))
+            chosen, points, nearest = _seen_sample(surface, truth, transform)
+            distance, _ = closest_on_mesh(points, truth.vertices_ras, truth.faces)
+            result["surface_to_truth"] = summary_mm(distance[scored[nearest]])
+            result["calibration"] = _calibration(surface, chosen, distance, scored[nearest], landmarks_ras)
+            result |= _clutter(surface, truth, in_view, transform)
         else:
             result["scale_error_percent"] = float(100 * (transform.scale - 1))
     result["scored_share_of_skin"] = float(scored.sum() / truth.skin.sum())
@@ -125,11 +137,49 @@ def _sample(truth: Truth, scored: np.ndarray) -> np.ndarray:
     return sample_surface(truth.vertices_ras, faces, SAMPLES, np.random.default_rng(0))[0]
 
 
-def _backward(surface: TriangleMesh, truth: Truth, scored: np.ndarray, transform) -> np.ndarray:
-    """Distances from seen surface vertices to the truth, where the nearest truth is scored; mm."""
+def _seen_sample(surface: TriangleMesh, truth: Truth, transform: Similarity) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Surface vertices that frames saw: indices, (N, 3) places in the frame of the truth, nearest true vertices."""
     rng = np.random.default_rng(0)
     seen = np.flatnonzero(surface.scalars["views"] >= FEWEST_VIEWS)
     chosen = rng.choice(seen, min(SAMPLES, len(seen)), replace=False)
     points = transform.inverse().apply(surface.vertices[chosen])
-    nearest = cKDTree(truth.vertices_ras).query(points)[1]
-    return closest_on_mesh(points[scored[nearest]], truth.vertices_ras, truth.faces)[0]
+    return chosen, points, cKDTree(truth.vertices_ras).query(points)[1]
+
+
+def _calibration(
+    surface: TriangleMesh, chosen: np.ndarray, distance: np.ndarray, scored: np.ndarray, landmarks_ras: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """By region: of scored surface vertices, the share within one and two of their own stated deviations, and both means."""
+    if "uncertainty_mm" not in surface.scalars:
+        return {}
+    assert surface.normals is not None
+    chosen, distance = chosen[scored], distance[scored]
+    stated = surface.scalars["uncertainty_mm"][chosen]
+    where = regions(surface.vertices[chosen], surface.normals[chosen], landmarks_ras)
+    parts = {"all": np.ones(len(chosen), bool), **{name: where == k for k, name in enumerate(REGIONS)}}
+    return {
+        name: {
+            "samples": int(part.sum()),
+            "error_mm": float(distance[part].mean()),
+            "stated_mm": float(stated[part].mean()),
+            "within_one": float((distance[part] <= stated[part]).mean()),
+            "within_two": float((distance[part] <= 2 * stated[part]).mean()),
+        }
+        for name, part in parts.items()
+        if part.any()
+    }
+
+
+def _clutter(surface: TriangleMesh, truth: Truth, in_view: np.ndarray, transform: Similarity) -> dict[str, dict[str, float]]:
+    """Of skin that something hides, error and stated uncertainty; of what is absent, the share marked as contradicted."""
+    result, nearest = {}, cKDTree(surface.vertices)
+    if (hidden := in_view & truth.covered).any():
+        points = transform.apply(truth.vertices_ras[hidden])
+        distance, _ = closest_on_mesh(points, surface.vertices, surface.faces)
+        stated = surface.scalars["uncertainty_mm"][nearest.query(points)[1]]
+        shares = {"within_one": float((distance <= stated).mean()), "within_two": float((distance <= 2 * stated).mean())}
+        result["covered"] = {"error_mm": float(distance.mean()), "stated_mm": float(stated.mean()), **shares}
+    if (lacking := in_view & truth.absent).any() and "evidence" in surface.scalars:
+        evidence = surface.scalars["evidence"][nearest.query(transform.apply(truth.vertices_ras[lacking]))[1]]
+        result["absent"] = {"contradicted": float((evidence == Evidence.CONTRADICTED).mean())}
+    return result

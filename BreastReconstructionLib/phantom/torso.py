@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -16,6 +16,7 @@ from .deformation import Deformation, deform, sample_deformation
 from .variation import Variation, sample_variation, vary
 
 BACK_Z_MODEL = -0.29
+FOREIGN_BUMPS_MM = 3.0
 
 _ANCHORS = {
     "age": {"young": 2 / 3, "old": 1.0},
@@ -158,22 +159,32 @@ def sample_wide_torso(seed: int) -> tuple[Torso, TorsoParameters, Deformation, V
 
     See variation.sample_variation.
     """
-    rng = np.random.default_rng([20261127, seed])
+    return _sample_varied(np.random.default_rng([20261127, seed]), 0.0)
+
+
+def sample_foreign_torso(seed: int) -> tuple[Torso, TorsoParameters, Deformation, Variation]:
+    """Return a torso as `sample_wide_torso` does, with bumps of 3 mm that no training sees: it stands for real bodies."""
+    return _sample_varied(np.random.default_rng([20261128, seed]), FOREIGN_BUMPS_MM)
+
+
+def _sample_varied(rng: np.random.Generator, bumps_mm: float) -> tuple[Torso, TorsoParameters, Deformation, Variation]:
     while True:
         parameters = sample_parameters(rng)
         deformation = sample_deformation(rng, parameters.left["weight"])
         variation = sample_variation(rng)
+        if bumps_mm:
+            variation = replace(variation, bumps_mm=bumps_mm, bumps_seed=int(rng.integers(1 << 30)))
         torso = make_torso(parameters, deformation, variation)
         if is_proper_solid(torso):
             return torso, parameters, deformation, variation
 
 
-# MakeHuman's bodies; deformed as a clinic's patients are; and with landmarks that wander. The first of what is returned is
-# the torso.
+# By POPULATION_NAMES. The first of what is returned is the torso.
 POPULATIONS: dict[str, Callable[[int], tuple]] = {
     "plain": sample_torso,
     "clinic": sample_clinic_torso,
     "wide": sample_wide_torso,
+    "foreign": sample_foreign_torso,
 }
 
 

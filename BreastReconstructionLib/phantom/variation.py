@@ -33,6 +33,8 @@ LARGEST_SHARE = 0.35
 # A slide is made in so many steps, each brought back to the surface.
 SLIDE_STEPS = 3
 SURFACE_NEIGHBOURS = 10
+# Of the bodies that no training sees: how many bumps, and their standard widths.
+BUMPS, BUMP_WIDTH_MM = 20, (22.0, 60.0)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Variation:
         shoulder_height_mm: how much higher the left shoulder is than the right.
         lean_degrees: of the shoulders to the left against the hips.
         left_arm_degrees: abduction of the left arm beyond the right one's.
+        bumps_mm, bumps_seed: height of smooth bumps and dents anywhere, and which: what no training sees.
     """
 
     slides_mm: tuple[tuple[float, float], ...] = ((0.0, 0.0),) * 6
@@ -56,6 +59,8 @@ class Variation:
     shoulder_height_mm: float = 0.0
     lean_degrees: float = 0.0
     left_arm_degrees: float = 0.0
+    bumps_mm: float = 0.0
+    bumps_seed: int = 0
 
 
 def sample_variation(rng: np.random.Generator) -> Variation:
@@ -96,7 +101,19 @@ def vary(body_mm: np.ndarray, what: Variation, basis: TorsoBasis) -> np.ndarray:
     for number, slide in enumerate(what.slides_mm):
         if slide != (0.0, 0.0):
             result = _slid(result, number, np.array(slide), basis)
-    return result
+    return result + _bumps(result, what, basis) if what.bumps_mm else result
+
+
+def _bumps(body: np.ndarray, what: Variation, basis: TorsoBasis) -> np.ndarray:
+    """(S, 3) displacement along the normals by Gaussian bumps about random places of the front."""
+    rng = np.random.default_rng([37, what.bumps_seed])
+    normals = vertex_normals(body, basis.body_faces)
+    front = np.flatnonzero((normals[:, 2] > 0.2) & (np.abs(body[:, 1] - body[landmark_vertices(basis), 1].mean()) < 300.0))
+    height = np.zeros(len(body))
+    for center in body[rng.choice(front, BUMPS)]:
+        width = rng.uniform(*BUMP_WIDTH_MM)
+        height += rng.normal(0.0, what.bumps_mm) * np.exp(-0.5 * ((body - center) ** 2).sum(axis=1) / width**2)
+    return height[:, None] * normals
 
 
 @lru_cache(maxsize=1)

@@ -24,7 +24,8 @@ from ..mesh.visibility import Sight, is_at_surface, is_in_front, nearest_depths
 from .fit import FitSettings, ShapeFit
 from .model import ShapeModel
 from .sampling import level_of_shape
-from .track_fit import TrackFit, Tracks, TrackSettings, refine_by_tracks, usable_tracks
+from .track_fit import TrackSettings, refine_by_tracks, usable_tracks
+from .tracks import TrackFit, Tracks
 
 # Registered by the fit to points first, then by the fit to what that found.
 ROUNDS = 2

@@ -9,30 +9,22 @@ where it was seen there. Code, similarity and the motion of every frame are foun
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..core.progress import Progress
-from ..fields.evaluation import ROUGH_WEIGHT, Shape, derivatives, signed_distances
-from ..geometry.cameras import Camera
+from ..fields.evaluation import ROUGH_WEIGHT, Shape, derivatives, distances_and_gradients, signed_distances
 from ..optimise.gauss_newton import damped_gauss_newton
 from .fit import FitSettings, ShapeFit, State, by_similarity, priors
 from .model import ShapeModel
+from .tracks import MOTION_NOISE, MOTIONS, TrackFit, Tracks, motion_basis
 
-# A frame's motion: translation (3), and the expansion of the chest to the front, in model units at 0.25 units (7 cm)
-# before the origin. Standard deviations; 0.01 is 3 mm. More degrees of freedom (expansion as a polynomial of height) are
-# taken from the shape: the sample's error rose from 0.50 to 0.60 mm.
-MOTION_NOISE = (0.01, 0.01, 0.01, 0.01)
-MOTIONS = len(MOTION_NOISE)
-EXPANSION_DEPTH = 0.25
 # Tracks that lie farther from the fitted surface (9 mm) are another thing's.
 LARGEST_DISTANCE = 0.03
 FEWEST_TRACKS = 500
 # Side of the patches over which tracks are spread, 6 mm.
 PATCH = 0.02
-MOTION_FILE = "motion.npz"
 
 
 @dataclass(frozen=True)
@@ -57,79 +49,6 @@ class TrackSettings:
     largest_iterations: int = 15
     smallest_step: float = 1e-4
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Tracks:
-    """Rays and sightings in the aligned model frame; T tracks, S sightings, F frames.
-
-    Attributes:
-        rotation: (F, 3, 3) world-to-camera, scale taken out.
-        center: (F, 3).
-        focal_px: mean focal length.
-        frames: (T, S) frame of each sighting, -1 for none; the first is the reference, alone before patches are registered.
-        seen: (T, S, 2) on the plane z = 1, NaN for none.
-        depth: (T,) start, along the reference frame's optical axis.
-    """
-
-    rotation: np.ndarray
-    center: np.ndarray
-    focal_px: float
-    frames: np.ndarray
-    seen: np.ndarray
-    depth: np.ndarray
-
-    @classmethod
-    def of(cls, cameras: list[Camera], frames: np.ndarray, normalized: np.ndarray, points_model: np.ndarray) -> Tracks:
-        """Gather tracks, or their reference sightings alone.
-
-        Args:
-            cameras: of the F frames, moved into the aligned model frame.
-            frames: (T, S) see Tracks, or (T,).
-            normalized: (T, S, 2), or (T, 2).
-            points_model: (T, 3) triangulated, aligned model frame.
-        """
-        frames, normalized = frames.reshape(len(frames), -1), normalized.reshape(len(frames), -1, 2)
-        rotation = np.array([camera.rotation for camera in cameras])
-        center = np.array([camera.center_world for camera in cameras])
-        reference = frames[:, 0].astype(int)
-        depth = np.einsum("ti,ti->t", rotation[reference, 2], points_model - center[reference])
-        focal = float(np.mean([camera.intrinsics[0, 0] for camera in cameras]))
-        return cls(rotation, center, focal, frames.astype(int), normalized.astype(float), depth)
-
-    def points_model(self) -> np.ndarray:
-        """(T, 3) points at the start, aligned frame."""
-        return self.center[self.frames[:, 0]] + self.depth[:, None] * _rays(self)
-
-    def only(self, chosen: np.ndarray) -> Tracks:
-        """Those of an index or mask."""
-        return replace(self, frames=self.frames[chosen], seen=self.seen[chosen], depth=self.depth[chosen])
-
-
-@dataclass(frozen=True)
-class TrackFit:
-    """A fit refined by tracks.
-
-    Attributes:
-        fit: shape, similarity, and their posterior.
-        motion: (F, MOTIONS) of the patient in each frame: translation, and expansion of the chest to the front; model units.
-        tracks: how many tracks were used; 0 if there were too few.
-    """
-
-    fit: ShapeFit
-    motion: np.ndarray
-    tracks: int
-
-    def save(self, folder: Path) -> None:
-        """Write the fit and the motion."""
-        self.fit.save(folder)
-        np.savez(folder / MOTION_FILE, motion=self.motion, tracks=self.tracks)
-
-    @classmethod
-    def load(cls, folder: Path) -> TrackFit:
-        """Read what `save` wrote."""
-        with np.load(folder / MOTION_FILE) as file:
-            return cls(ShapeFit.load(folder), file["motion"], int(file["tracks"]))
 
 
 @dataclass(frozen=True)
@@ -182,7 +101,7 @@ def refine_by_tracks(
     """
     settings, progress = settings or TrackSettings(), progress or Progress()
     if len(tracks.depth) < FEWEST_TRACKS:
-        return TrackFit(fit, np.zeros((len(tracks.center), MOTIONS)), 0)
+        return TrackFit.without_tracks(fit, len(tracks.center))
     state = State(model.whitened(torch.from_numpy(fit.code)), fit.refinement)
     joint = _Joint(state, np.zeros((len(tracks.center), MOTIONS)), tracks.depth)
     problem = _Problem(tracks, landmarks_model, model, fit_settings, settings)
@@ -207,7 +126,20 @@ def refine_by_tracks(
         prior_distance=float(joint.state.u.norm() / np.sqrt(len(joint.state.u))),
         covariance=np.linalg.inv(descent.linear.matrix)[:size, :size].astype(np.float32),
     )
-    return TrackFit(refined, joint.motion, len(tracks.depth))
+    places, offsets = _offsets(joint, descent.linear.intersection, shape, problem)
+    return TrackFit(refined, joint.motion, len(tracks.depth), places, offsets)
+
+
+def _offsets(joint: _Joint, intersection: _Intersection, shape: Shape, problem: _Problem) -> tuple[np.ndarray, np.ndarray]:
+    """Places and offsets of TrackFit: a track's own best depth, the shape held, is one Gauss-Newton step from the surface."""
+    sums, similarity = _sum_sightings(joint, intersection, problem), joint.state.similarity
+    used = intersection.steep & (sums.information > 0)
+    along_ray = -sums.moment[used] / sums.information[used] * similarity.scale
+    places = similarity.apply(intersection.rest[used])
+    _, gradient = distances_and_gradients(shape, places)
+    normals = gradient / np.maximum(np.linalg.norm(gradient, axis=1, keepdims=True), 1e-9)
+    rays = similarity.apply_directions(problem.tracks.rays()[used])
+    return places, along_ray * (rays * normals).sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -241,27 +173,6 @@ def _spread(tracks: Tracks, usable: np.ndarray, settings: TrackSettings) -> np.n
     return usable[order[np.argsort(rank, kind="stable")[: settings.tracks]]]
 
 
-def _rays(tracks: Tracks) -> np.ndarray:
-    """(T, 3) directions of the reference rays, length 1 along the optical axis."""
-    reference = tracks.frames[:, 0]
-    ahead = np.column_stack([tracks.seen[:, 0], np.ones(len(reference))])
-    return np.einsum("ti,tij->tj", ahead, tracks.rotation[reference])
-
-
-def _motion_basis(points: np.ndarray) -> np.ndarray:
-    """(T, 3, MOTIONS) displacement of points by a unit of each motion parameter."""
-    basis = np.zeros((len(points), 3, MOTIONS))
-    basis[:, [0, 1, 2], [0, 1, 2]] = 1.0
-    basis[:, 2, 3] = points[:, 2] / EXPANSION_DEPTH
-    return basis
-
-
-def chest_motion(motion: np.ndarray) -> np.ndarray:
-    """Return the (F, 3) displacement of the chest's front, model units, for (F, MOTIONS) motions."""
-    front = np.array([[0.0, 0.0, EXPANSION_DEPTH]])
-    return motion @ _motion_basis(front)[0].T
-
-
 @dataclass(frozen=True)
 class _Intersection:
     """Where the reference rays meet the zero level, and how that depth follows code and similarity, and motion.
@@ -285,10 +196,10 @@ class _Intersection:
 
 def _intersect(joint: _Joint, shape: Shape, problem: _Problem) -> _Intersection:
     tracks, similarity = problem.tracks, joint.state.similarity
-    reference, rays = tracks.frames[:, 0], _rays(tracks)
+    reference, rays = tracks.frames[:, 0], tracks.rays()
     # The patient's point at rest: on the ray, less the patient's motion at the reference frame's moment.
     at_moment = tracks.center[reference] + joint.depth[:, None] * rays
-    basis = _motion_basis(at_moment)
+    basis = motion_basis(at_moment)
     rest = at_moment - np.einsum("tij,tj->ti", basis, joint.motion[reference])
     moved = torch.as_tensor(similarity.apply(rest), dtype=torch.float32)
     at = derivatives(shape, moved)
@@ -341,7 +252,7 @@ class _Sums:
 
 def _sum_sightings(joint: _Joint, intersection: _Intersection, problem: _Problem) -> _Sums:
     tracks, settings = problem.tracks, problem.settings
-    rays, reference = _rays(tracks), tracks.frames[:, 0]
+    rays, reference = tracks.rays(), tracks.frames[:, 0]
     scale, kernel = (tracks.focal_px / settings.pixel_noise) ** 2, settings.kernel / tracks.focal_px
     sums = _Sums(len(rays), len(tracks.center))
     for sighting in range(1, tracks.frames.shape[1]):

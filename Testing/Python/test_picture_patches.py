@@ -14,7 +14,7 @@ from BreastReconstructionLib.geometry.transforms import Similarity
 from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
 from BreastReconstructionLib.shape_model.picture_patches import ANGLES_DEGREES, Pictures, fit_to_pictures, register_patches
-from BreastReconstructionLib.shape_model.track_fit import Tracks
+from BreastReconstructionLib.shape_model.tracks import Tracks
 from Testing.cameras import on_arc
 
 WIDTH, HEIGHT, FOCAL = 360, 480, 500.0

@@ -11,7 +11,8 @@ from BreastReconstructionLib.mesh.mesh import vertex_normals
 from BreastReconstructionLib.phantom.torso import sample_torso
 from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
-from BreastReconstructionLib.shape_model.track_fit import EXPANSION_DEPTH, Tracks, TrackSettings, refine_by_tracks, usable_tracks
+from BreastReconstructionLib.shape_model.track_fit import TrackSettings, refine_by_tracks, usable_tracks
+from BreastReconstructionLib.shape_model.tracks import EXPANSION_DEPTH, Tracks
 from Testing.cameras import on_arc
 
 FRAMES, SIGHTINGS = 24, 5

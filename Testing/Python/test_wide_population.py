@@ -5,7 +5,15 @@ import pytest
 import trimesh
 
 from BreastReconstructionLib.mesh.distance import closest_on_mesh
-from BreastReconstructionLib.phantom.torso import is_proper_solid, make_torso, sample_parameters, sample_wide_torso
+from BreastReconstructionLib.phantom import POPULATION_NAMES
+from BreastReconstructionLib.phantom.torso import (
+    POPULATIONS,
+    is_proper_solid,
+    make_torso,
+    sample_foreign_torso,
+    sample_parameters,
+    sample_wide_torso,
+)
 from BreastReconstructionLib.phantom.variation import FARTHEST_SLIDE_MM, Variation, sample_variation
 
 pytestmark = pytest.mark.fast
@@ -84,6 +92,17 @@ def test_a_nipple_keeps_what_stands_out(parameters, plain):
 
     moved = make_torso(parameters, variation=sliding(2, (10.0, 10.0)))
     assert height(moved) == pytest.approx(height(plain), abs=2.0)
+
+
+def test_populations_are_those_that_the_commands_name():
+    assert tuple(POPULATIONS) == POPULATION_NAMES
+
+
+def test_bumps_are_as_high_as_asked_and_smooth(parameters, plain):
+    torso = make_torso(parameters, variation=Variation(bumps_mm=3.0, bumps_seed=5))
+    change = np.linalg.norm(torso.body_ras - plain.body_ras, axis=1)
+    assert 1.0 < np.sqrt((change**2).mean()) < 9.0
+    assert sample_foreign_torso(7500)[3].bumps_mm > 0
 
 
 def test_posture_differs_between_the_sides(parameters, plain):

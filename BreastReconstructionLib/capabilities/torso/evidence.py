@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 
 import numpy as np
 from scipy.spatial import cKDTree
 
 from ...landmarks.names import LANDMARK_NAMES
+from ...measurement.regions import Evidence
 from ...measurement.skin import AREOLA, LARGEST_UNLIKENESS, SkinTone
 from ...mesh.mesh import TriangleMesh
 from ...shape_model.fit import ShapeFit
@@ -26,14 +26,6 @@ LEAST_AGREEMENT, FEWEST_VIEWS = 0.5, 3
 UNUSUAL_CODE, UNUSUAL_LANDMARK_MM, UNUSUAL_RESIDUAL_MM = 1.5, 6.0, 6.0
 # In the order of LANDMARK_NAMES.
 PLACES = ("the neck", "the waist", "the left breast", "the right breast", "the left shoulder", "the right shoulder")
-
-
-class Evidence(IntEnum):
-    """What stands behind a place of the surface."""
-
-    DRAWN = 0
-    MEASURED = 1
-    CONTRADICTED = 2
 
 
 @dataclass(frozen=True)

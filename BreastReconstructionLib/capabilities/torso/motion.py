@@ -15,7 +15,7 @@ _FILE = "motion.json"
 
 def largest_motion(motion: np.ndarray) -> float:
     """Largest displacement of the chest's front from its mean place, model units, for (F, MOTIONS) motions."""
-    from ...shape_model.track_fit import chest_motion
+    from ...shape_model.tracks import chest_motion
 
     chest = chest_motion(motion)
     return float(np.linalg.norm(chest - chest.mean(axis=0), axis=1).max())

@@ -12,7 +12,7 @@ from ...shape_model.fit import FitSettings, ShapeFit, fit_first_order, fit_shape
 from ...shape_model.model import ShapeModel
 from ...shape_model.model_file import load_model
 from ...shape_model.picture_patches import Pictures, fit_to_pictures
-from ...shape_model.track_fit import TrackFit, Tracks
+from ...shape_model.tracks import TrackFit, Tracks
 from .motion import largest_motion, write_motion
 from .stages import ALIGN, CAMERAS, DENSE, FRAMES, LANDMARKS, AlignOptions, FitOptions
 

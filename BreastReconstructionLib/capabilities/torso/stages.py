@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...sfm.dense import DenseCloud
     from ...sfm.reconstruction import CameraReconstruction
     from ...shape_model.align import AlignedCloud
-    from ...shape_model.track_fit import TrackFit
+    from ...shape_model.tracks import TrackFit
     from ...video.frames import Frames
     from .results import Markers, Report, Surface
 
@@ -282,10 +282,10 @@ FIT: Stage[FitOptions, TrackFit] = Stage(
     name="fit",
     title="Fit",
     options=FitOptions,
-    result="shape_model.track_fit:TrackFit",
+    result="shape_model.tracks:TrackFit",
     needs=(FRAMES, CAMERAS, DENSE, ALIGN),
     work=f"{_HERE}.shape:run_fit",
-    revision=1,
+    revision=2,
     share=0.13,
     section="surface",
 )

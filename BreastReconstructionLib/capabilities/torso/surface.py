@@ -14,6 +14,7 @@ from ...core.run import Inputs
 from ...fields.evaluation import fastest_device
 from ...geometry.transforms import Frame, Similarity, model_to_patient
 from ...landmarks.names import NIPPLES
+from ...measurement.regions import Evidence
 from ...measurement.residuals import misfit
 from ...measurement.scale import Scale
 from ...mesh.mesh import TriangleMesh, keep_vertices, vertex_normals
@@ -24,7 +25,7 @@ from ...shape_model.model_file import load_model
 from ...shape_model.sampling import mesh_of_code
 from .appearance import distance_to_points, see_vertices
 from .correction import move_smoothly
-from .evidence import Evidence, judge
+from .evidence import judge
 from .results import Surface
 from .scale import final_scale
 from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, SurfaceOptions

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...core.commands import Commands, whole_number
 from ...core.console import Console
+from ...phantom import POPULATION_NAMES
 
 
 def add(commands: Commands) -> None:
@@ -15,7 +16,7 @@ def add(commands: Commands) -> None:
     subjects = whole_number(1, 1000)
     sub = commands.add("evaluate", "errors on phantoms that no training saw, beside other methods", _evaluate)
     sub.add_argument("--subjects", type=subjects, default=20, metavar="N", help="how many (default 20)")
-    sub.add_argument("--population", choices=("wide", "clinic", "plain"), default="wide", help="which bodies (default wide)")
+    sub.add_argument("--population", choices=POPULATION_NAMES, default="wide", help="which bodies (default wide)")
     words = "of principal components (default 600)"
     sub.add_argument("--training-subjects", type=subjects, default=600, metavar="N", help=words)
     words = "of each model, for its specificity (default 20)"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...core.commands import Commands
 from ...core.console import Console
+from ...phantom import POPULATION_NAMES
 
 
 def add(commands: Commands) -> None:
@@ -23,7 +24,7 @@ def add(commands: Commands) -> None:
     video.add_argument("--breathing", type=float, default=0.0, metavar="MM", help="movement of the chest")
     video.add_argument("--distance", type=float, default=900.0, metavar="MM", help="of the phone to the chest")
     video.add_argument("--sweep", type=float, default=180.0, metavar="DEGREES", help="how far around the phone goes")
-    video.add_argument("--population", choices=("plain", "clinic", "wide"), default="plain", help="which bodies (default plain)")
+    video.add_argument("--population", choices=POPULATION_NAMES, default="plain", help="which bodies (default plain)")
     words = "what else is seen: hair, necklace, straps, waistband, short-arm, drift, sharpened, gloss, uneven-light"
     video.add_argument("--clutter", nargs="+", default=(), metavar="WHAT", help=words)
     basis = kinds.add("basis", "make the basis of the torsos anew from anny (developers)", _basis)

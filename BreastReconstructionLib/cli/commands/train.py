@@ -8,13 +8,14 @@ from pathlib import Path
 
 from ...core.commands import Commands
 from ...core.console import Console
+from ...phantom import POPULATION_NAMES
 
 
 def add(commands: Commands) -> None:
     """Add the commands."""
     sources = commands.group("train", "train a shape model", "on what")
     phantoms = sources.add("phantoms", "on synthetic torsos, with exact distances; resumes", _phantoms)
-    phantoms.add_argument("--population", choices=("wide", "clinic", "plain"), default="wide", help="which bodies (default wide)")
+    phantoms.add_argument("--population", choices=POPULATION_NAMES, default="wide", help="which bodies (default wide)")
     phantoms.add_argument("--subjects", type=int, default=2200, help="number of torsos")
     phantoms.add_argument("--variant", choices=("local", "global"), default="local", help="a blend, or one function")
     phantoms.add_argument("--steps", type=int, default=20_000, help="optimisation steps (0.1 s each on 2 cores)")
