@@ -22,9 +22,15 @@ SMALLEST_DEVIATION = np.array([0.05, 0.05, 0.28])
 # second of a nipple, 35 mm) are the patient's, of whatever colour.
 LEARNED_WITHIN, AREOLA = 0.3, 0.12
 FEWEST_LEARNED = 300
+# Human skin of any tone is redder than green and less blue than green, as logarithms; white balance errs by some hundredths.
+LEAST_RED, MOST_BLUE = 0.04, 0.04
+# Model units (90 mm) about a nipple, and the share of other things there that is said.
+ABOUT_BREAST, LARGEST_COVERED = 0.3, 0.2
 ROUNDS = 6
 # A point is something else if so many of its neighbours are: a mole or a scar is skin.
 NEIGHBOURS, LARGEST_SHARE = 24, 0.5
+# At the edge of hair or of a strap a point is measured on both: so near (model units, 6 mm) to something else, none is skin.
+EDGE = 0.02
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,30 @@ def _harmonics(normals: np.ndarray) -> np.ndarray:
     return np.column_stack([np.ones_like(x), x, y, z, x * y, y * z, x * z, x * x - y * y, 3 * z * z - 1])
 
 
+def doubts_of_skin(tone: SkinTone, skin: np.ndarray, other: np.ndarray, landmarks: np.ndarray) -> tuple[str, ...]:
+    """Say what speaks against a torso being bare.
+
+    Args:
+        tone: what was taken for the skin's colour.
+        skin, other: (N, 3) and (K, 3) points that were told apart by it.
+        landmarks: (6, 3) in their frame.
+    """
+    doubts, (red, blue) = [], tone.chroma
+    if red < LEAST_RED or blue > MOST_BLUE:
+        doubts.append(
+            "What was filmed between sternal notch and navel has not the colour that human skin has (red over green "
+            f"{np.exp(red):.2f}, blue over green {np.exp(blue):.2f}): is the torso covered, or the light coloured?"
+        )
+    about = lambda points: sum(int((np.linalg.norm(points - nipple, axis=1) < ABOUT_BREAST).sum()) for nipple in landmarks[2:4])
+    covered = about(other) / max(about(skin) + about(other), 1)
+    if covered > LARGEST_COVERED:
+        doubts.append(
+            f"{100 * covered:.0f} % of what was measured about the breasts has not the colour of the skin: a bra, hair, "
+            "a plaster or a hand? The surface there is drawn by the shape model, not measured."
+        )
+    return tuple(doubts)
+
+
 @dataclass(frozen=True)
 class SkinPoints:
     """Which points are skin, and of what tone it is.
@@ -127,6 +157,8 @@ def find_skin(points: np.ndarray, normals: np.ndarray, colors: np.ndarray, landm
     unlike = tone.unlikeness(colors, normals) > LARGEST_UNLIKENESS
     nearest = cKDTree(points).query(points, min(NEIGHBOURS, len(points)), workers=-1)[1]
     other = unlike[nearest].mean(axis=1) > LARGEST_SHARE
+    if other.any():
+        other |= cKDTree(points[other]).query(points, workers=-1)[0] < EDGE
     for nipple in landmarks[2:4]:
         other &= np.linalg.norm(points - nipple, axis=1) > AREOLA
     return SkinPoints(tone, ~other)

@@ -21,6 +21,7 @@ from BreastReconstructionLib.core.run import Inputs, Job
 from BreastReconstructionLib.core.settings import Settings
 from BreastReconstructionLib.geometry.transforms import fit_similarity
 from BreastReconstructionLib.measurement.accuracy import read_truth, score
+from BreastReconstructionLib.shape_model.tracks import TrackFit
 
 from .measure import measured, peak_gb_of
 
@@ -149,7 +150,7 @@ def _fit_error_mm(inputs: Inputs, truth: Path, fit) -> float:
     """Mean error as delivered of a fit put in place of the case's own."""
     from BreastReconstructionLib.capabilities.torso.surface import deliver
 
-    found = deliver(SurfaceOptions(detail_mm=SCORED_DETAIL_MM), inputs, fit, Progress())
+    found = deliver(SurfaceOptions(detail_mm=SCORED_DETAIL_MM), inputs, TrackFit.without_tracks(fit, 0), Progress())
     used = inputs.result(FRAMES).video_frames
     return score(found.mesh, found.landmarks_ras, read_truth(truth), used)["as_delivered"]["mean_mm"]
 

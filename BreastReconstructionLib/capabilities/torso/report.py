@@ -15,7 +15,9 @@ from ...core.run import Inputs
 from ...landmarks.names import LANDMARK_NAMES
 from ...measurement.accuracy import read_truth, score
 from ...measurement.residuals import doubt_of_residuals
+from ...measurement.skin import doubts_of_skin
 from ...mesh.picture import outlines
+from ...shape_model.align import AlignedCloud
 from ...shape_model.model import ShapeModel
 from ...shape_model.model_file import load_model
 from ...video.frames import write_png
@@ -146,9 +148,23 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
             "median_uncertainty_mm": float(np.median(mesh.scalars["uncertainty_mm"][seen])),
             "p95_uncertainty_mm": float(np.percentile(mesh.scalars["uncertainty_mm"][seen], 95)),
         },
-        "doubts": [*doubt_of_residuals(*residuals(inputs, fit, model)), *scale.doubts, *inputs.result(MARKERS).doubts],
+        "doubts": [
+            *_doubts_of_skin(aligned),
+            *doubt_of_residuals(*residuals(inputs, fit, model)),
+            *scale.doubts,
+            *inputs.result(MARKERS).doubts,
+        ],
+            *_doubts_of_skin(aligned),
+            *doubt_of_residuals(*residuals(inputs, fit, model)),
+            *scale.doubts,
+            *inputs.result(MARKERS).doubts,
+        ],
         "warnings": _warnings(inputs, model, motion_mm, landmark_distances_mm),
     }
+
+
+def _doubts_of_skin(aligned: AlignedCloud) -> tuple[str, ...]:
+    return doubts_of_skin(aligned.tone, aligned.points_model, aligned.other_model, aligned.landmarks_model)
 
 
 def _finite(value: float) -> float | None:

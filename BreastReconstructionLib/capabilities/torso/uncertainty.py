@@ -1,0 +1,64 @@
+"""How uncertain each place of the surface is: what the fit says of itself, what the shape model cannot express, and what the
+pictures say against both.
+
+See docs/uncertainty.md for what the number means, and for how it was checked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from ...shape_model.fit import ShapeFit, surface_uncertainty
+from ...shape_model.model import ShapeModel
+from ...shape_model.tracks import TrackFit
+
+# Vertices at which the posterior is evaluated; it is smooth, so the others are interpolated.
+POSTERIOR_POINTS = 4000
+# The posterior counts neighbours' errors as if they were independent; they are not.
+POSTERIOR_FACTOR = 1.0
+# Tracks err alike over this distance (model units, 12 mm), and at least so many within it tell an offset.
+OFFSET_REACH, FEWEST_OFFSETS, OFFSET_NEIGHBOURS = 0.04, 6, 24
+# Where nothing was measured, the surface is the model's guess from what was; it errs by this (model units, 6 mm) in the long run,
+# reached over this distance from the nearest measurement (40 mm).
+GUESS, GUESS_REACH = 0.02, 0.135
+
+
+def uncertainty_model(found: TrackFit, model: ShapeModel, vertices_model: np.ndarray, to_skin: np.ndarray) -> np.ndarray:
+    """Return the (V,) standard deviation of the surface along its normal, model units.
+
+    Args:
+        found: the fit with its tracks' offsets.
+        model: the shape model.
+        vertices_model: (V, 3) on the surface, model frame of the fit.
+        to_skin: (V,) distance to the nearest measured point of skin, model units.
+    """
+    posterior = POSTERIOR_FACTOR * _posterior(found.fit, model, vertices_model)
+    offset = local_offsets(found, vertices_model)
+    guess = GUESS * (1.0 - np.exp(-((to_skin / GUESS_REACH) ** 2)))
+    return np.sqrt(posterior**2 + model.expression_error**2 + offset**2 + guess**2)
+
+
+def _posterior(fit: ShapeFit, model: ShapeModel, vertices_model: np.ndarray) -> np.ndarray:
+    some = vertices_model[:: max(1, len(vertices_model) // POSTERIOR_POINTS)]
+    return _interpolated(some, surface_uncertainty(fit, model, some), vertices_model)
+
+
+def _interpolated(places: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Values at (N, 3) places, carried to (M, 3) others by the inverse distance to the nearest four."""
+    distance, index = cKDTree(places).query(wanted, 4, workers=-1)
+    weight = 1.0 / (distance + 1e-6)
+    return (values[index] * weight).sum(axis=1) / weight.sum(axis=1)
+
+
+def local_offsets(found: TrackFit, vertices_model: np.ndarray) -> np.ndarray:
+    """Return (V,) by how much the tracks about a place agree that the surface lies elsewhere; 0 where there are too few."""
+    if len(found.offsets) < OFFSET_NEIGHBOURS:
+        return np.zeros(len(vertices_model))
+    some = vertices_model[:: max(1, len(vertices_model) // POSTERIOR_POINTS)]
+    distance, index = cKDTree(found.places).query(some, OFFSET_NEIGHBOURS)
+    near = np.where(distance < OFFSET_REACH, found.offsets[index], np.nan)
+    told = np.isfinite(near).sum(axis=1) >= FEWEST_OFFSETS
+    agreed = np.zeros(len(some))
+    agreed[told] = np.nanmedian(near[told], axis=1)
+    return np.abs(_interpolated(some, agreed, vertices_model))
