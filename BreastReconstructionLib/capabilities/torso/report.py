@@ -154,11 +154,6 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
             *scale.doubts,
             *inputs.result(MARKERS).doubts,
         ],
-            *_doubts_of_skin(aligned),
-            *doubt_of_residuals(*residuals(inputs, fit, model)),
-            *scale.doubts,
-            *inputs.result(MARKERS).doubts,
-        ],
         "warnings": _warnings(inputs, model, motion_mm, landmark_distances_mm),
     }
 
