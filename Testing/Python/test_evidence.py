@@ -1,0 +1,116 @@
+"""What the pictures say of the surface: measured, drawn or contradicted; and the uncertainty that follows."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from BreastReconstructionLib.capabilities.torso.appearance import Appearance
+from BreastReconstructionLib.capabilities.torso.evidence import contradicted_where, judge, shares, unusual
+from BreastReconstructionLib.capabilities.torso.uncertainty import GUESS, local_offsets, uncertainty_model
+from BreastReconstructionLib.geometry.transforms import Frame
+from BreastReconstructionLib.measurement.regions import REGIONS, Evidence, regions
+from BreastReconstructionLib.measurement.skin import SkinTone
+from BreastReconstructionLib.mesh.mesh import TriangleMesh
+from BreastReconstructionLib.phantom.torso import sample_torso
+from BreastReconstructionLib.shape_model.fit import fit_shape
+from BreastReconstructionLib.shape_model.model_file import load_model
+from BreastReconstructionLib.shape_model.tracks import TrackFit
+
+pytestmark = pytest.mark.fast
+SKIN, WALL = (205, 152, 122), (120, 160, 200)
+TONE = SkinTone(np.log([205 / 152, 122 / 152]), np.array([np.log(np.mean(SKIN)), *[0.0] * 8]), np.diag([400.0, 400.0, 12.0]))
+FAR = 0.1
+
+
+def judged(color=SKIN, views=10, spread=0.0, to_skin=FAR, at=(0.0, 0.3, 0.2)):
+    seen = Appearance(np.array([views]), np.array([color], np.uint8), np.array([spread]))
+    nipples = np.array([[0.38, -0.08, 0.24], [-0.37, -0.07, 0.24]])
+    result = judge(np.array([at]), np.array([[0.0, 0.0, 1.0]]), seen, np.array([to_skin]), nipples, TONE)
+    return result.evidence[0], result.agreement[0]
+
+
+def test_skin_that_was_measured_is_measured():
+    assert judged(to_skin=0.01) == (Evidence.MEASURED, pytest.approx(1.0, abs=0.01))
+
+
+def test_skin_without_points_is_drawn():
+    assert judged()[0] == Evidence.DRAWN
+
+
+def test_what_no_frame_sees_is_drawn_and_not_contradicted():
+    assert judged(color=WALL, views=0) == (Evidence.DRAWN, 1.0)
+
+
+def test_a_wall_where_an_arm_should_be_contradicts_it():
+    evidence, agreement = judged(color=WALL)
+    assert evidence == Evidence.CONTRADICTED
+    assert agreement < 0.1
+
+
+def test_frames_that_show_different_things_contradict():
+    assert judged(spread=0.4)[0] == Evidence.CONTRADICTED
+
+
+def test_two_frames_are_too_few_to_contradict():
+    assert judged(color=WALL, views=2)[0] == Evidence.DRAWN
+
+
+def test_areolae_are_of_another_colour_and_skin():
+    assert judged(color=(120, 60, 60), at=(0.38, -0.05, 0.24))[0] == Evidence.DRAWN
+
+
+def test_shares_are_of_the_torso_alone_and_the_place_is_named():
+    evidence = np.array([1.0, 1.0, 0.0, 2.0, 2.0, 2.0])
+    torso = np.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    landmarks = sample_torso(1)[0].landmarks_ras
+    vertices = np.tile(landmarks[4] + [-20.0, 0.0, 0.0], (6, 1))
+    mesh = TriangleMesh(vertices, np.array([[0, 1, 2]]), Frame.PATIENT, scalars={"evidence": evidence, "torso": torso})
+    assert shares(mesh) == {"contradicted": 0.25, "measured": 0.5, "drawn": 0.25}
+    assert contradicted_where(mesh, landmarks) == "at the left shoulder"
+
+
+def test_unusual_bodies_are_said_from_all_evidence():
+    model = SimpleNamespace(mm_per_unit=290.0)
+    usual = SimpleNamespace(prior_distance=0.9, residual_p95=0.012)
+    assert unusual(usual, model, np.ones(6)) == []
+    assert len(unusual(SimpleNamespace(prior_distance=2.0, residual_p95=0.03), model, np.array([1, 1, 9.0, 1, 1, 1]))) == 3
+
+
+def test_every_part_of_a_torso_has_a_region():
+    torso = sample_torso(1)[0]
+    skin = torso.vertices_ras[: torso.skin_vertex_count]
+    from BreastReconstructionLib.mesh.mesh import vertex_normals
+
+    normals = vertex_normals(torso.vertices_ras, torso.faces)[: torso.skin_vertex_count]
+    found = regions(skin, normals, torso.landmarks_ras)
+    share = np.bincount(found, minlength=len(REGIONS)) / len(found)
+    assert (share > 0.01).all(), dict(zip(REGIONS, share, strict=True))
+    assert found[np.linalg.norm(skin - torso.landmarks_ras[2], axis=1).argmin()] == REGIONS.index("nipples")
+    assert found[np.linalg.norm(skin - torso.landmarks_ras[4], axis=1).argmin()] == REGIONS.index("shoulders")
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    model, torso = load_model(), sample_torso(7601)[0]
+    points = torso.to_model.apply(torso.vertices_ras[: torso.skin_vertex_count])
+    return model, fit_shape(points, torso.to_model.apply(torso.landmarks_ras), model), points
+
+
+def test_tracks_that_agree_on_an_offset_raise_the_uncertainty_there(fitted):
+    model, fit, points = fitted
+    on_surface = fit.refinement.apply(points)
+    left = on_surface[:, 0] > 0.0
+    rng = np.random.default_rng(0)
+    offsets = np.where(left, 0.01, 0.0) + rng.normal(0, 0.003, len(points))
+    found = TrackFit(fit, np.zeros((3, 4)), len(points), on_surface, offsets)
+    agreed = local_offsets(found, on_surface)
+    middle = np.abs(on_surface[:, 0]) > 0.1
+    assert np.median(agreed[left & middle]) == pytest.approx(0.01, rel=0.1)
+    assert np.median(agreed[~left & middle]) < 0.002
+    near = uncertainty_model(found, model, on_surface, np.zeros(len(points)))
+    assert np.median(near[left & middle]) > 1.5 * np.median(near[~left & middle])
+    far = uncertainty_model(found, model, on_surface, np.full(len(points), 1.0))
+    assert (far > near).all()
+    assert np.median(far) > 0.9 * GUESS
+    assert (local_offsets(TrackFit.without_tracks(fit, 3), on_surface) == 0).all()
