@@ -44,12 +44,18 @@ class AlignedCloud:
     world_to_model: Similarity
     pruned: int
 
-    def is_skin(self, points_model: np.ndarray) -> np.ndarray:
-        """Tell which of (M, 3) points lie nearer to a measured point of skin than to one of something else."""
+    def is_skin(self, points_model: np.ndarray, margin: float = 0.0) -> np.ndarray:
+        """Tell which of (M, 3) points lie nearer to a measured point of skin than to one of something else.
+
+        Args:
+            points_model: aligned model frame.
+            margin: nearer than this to something else, none is skin; model units.
+        """
         if len(self.other_model) == 0:
             return np.ones(len(points_model), bool)
         to_skin = cKDTree(self.points_model).query(points_model, workers=-1)[0]
-        return to_skin <= cKDTree(self.other_model).query(points_model, workers=-1)[0]
+        to_other = cKDTree(self.other_model).query(points_model, workers=-1)[0]
+        return (to_skin <= to_other) & (to_other >= margin)
 
     def save(self, folder: Path) -> None:
         """Write one npz."""

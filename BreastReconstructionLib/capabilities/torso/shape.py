@@ -11,7 +11,7 @@ from ...shape_model.align import align_cloud
 from ...shape_model.fit import FitSettings, ShapeFit, fit_first_order, fit_shape
 from ...shape_model.model import ShapeModel
 from ...shape_model.model_file import load_model
-from ...shape_model.picture_patches import Pictures, fit_to_pictures
+from ...shape_model.picture_patches import PATCH_SIDE, Pictures, fit_to_pictures
 from ...shape_model.tracks import TrackFit, Tracks
 from .motion import largest_motion, write_motion
 from .stages import ALIGN, CAMERAS, DENSE, FRAMES, LANDMARKS, AlignOptions, FitOptions
@@ -43,5 +43,7 @@ def refine_by_pictures(fit: ShapeFit, inputs: Inputs, model: ShapeModel, setting
     moved = [cameras[name].moved(aligned.world_to_model) for name in references.names]
     points = aligned.world_to_model.apply(references.points_world.astype(float))
     pictures = Pictures(moved, inputs.result(FRAMES).read, inputs.options(DENSE).flow_pixels)
-    tracks = Tracks.of(moved, references.frames, references.normalized, points).only(aligned.is_skin(points))
+    # Hair within a patch would be followed instead of the skin: with it, the surface lay 4 mm too far out beneath.
+    bare = aligned.is_skin(points, margin=PATCH_SIDE / 2)
+    tracks = Tracks.of(moved, references.frames, references.normalized, points).only(bare)
     return fit_to_pictures(fit, tracks, pictures, aligned.landmarks_model, model, settings, progress)
