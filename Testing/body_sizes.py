@@ -8,12 +8,12 @@ import sys
 import numpy as np
 
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
-from BreastReconstructionLib.phantom.torso import sample_clinic_torso, sample_torso
+from BreastReconstructionLib.phantom.torso import sample_torso, sample_wide_torso
 
 
 def main(count: int) -> None:
     landmarks = [sample_torso(700_000 + seed)[0].landmarks_ras for seed in range(count)]
-    landmarks += [sample_clinic_torso(700_000 + seed)[0].landmarks_ras for seed in range(count)]
+    landmarks += [sample_wide_torso(700_000 + seed)[0].landmarks_ras for seed in range(count)]
     for a, b in itertools.combinations(range(len(LANDMARK_NAMES)), 2):
         lengths = np.linalg.norm([points[a] - points[b] for points in landmarks], axis=1)
         print(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from BreastReconstructionLib.capabilities.torso.results import Report
 from BreastReconstructionLib.core.case import read_case_file
 from BreastReconstructionLib.landmarks.files import read_landmarks
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
@@ -114,6 +115,21 @@ def test_scale_comes_from_the_marker_with_its_uncertainty(demo_case, sample):
     exact = json.loads((sample / "truth.json").read_text())["nipple_distance_mm"]
     assert report["distances_mm"]["left-nipple to right-nipple"] == pytest.approx(exact, rel=0.03)
     assert any("not for diagnosis" in warning for warning in report["warnings"])
+
+
+def test_the_report_says_first_how_much_is_measured(demo_case):
+    report = Report.load(demo_case / "report")
+    shares = report.numbers["surface"]["shares_of_torso"]
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert shares["measured"] > 0.75
+    assert shares["contradicted"] < 0.04
+    assert report.lines()[0].startswith(f"Of the torso, {100 * shares['measured']:.0f} % is measured")
+    assert not any("unusual" in warning or "contradict" in warning for warning in report.numbers["warnings"])
+    mesh = read_mesh(demo_case / "surface.ply")
+    assert {"agreement", "evidence", "torso"} <= set(mesh.scalars)
+    assert set(np.unique(mesh.scalars["evidence"])) <= {0.0, 1.0, 2.0}
+    landmarks = report.numbers["landmarks"].values()
+    assert max(landmark["distance_to_fitted_shape_mm"] for landmark in landmarks) < 3.0
 
 
 def test_report_names_no_path_of_the_patient(demo_case, sample):

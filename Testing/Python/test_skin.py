@@ -92,3 +92,30 @@ def test_nothing_between_notch_and_navel_is_one_sentence():
     chosen[:100] = True
     with pytest.raises(LandmarkError, match="between sternal notch and navel"):
         SkinTone.of(colors, normals, chosen)
+
+
+def test_the_aligned_cloud_keeps_what_is_no_skin_apart(tmp_path):
+    """Points of hair are kept for what they are; patches keep a distance to them."""
+    from BreastReconstructionLib.geometry.transforms import Similarity
+    from BreastReconstructionLib.sfm.dense import DenseCloud
+    from BreastReconstructionLib.shape_model.align import AlignedCloud, align_cloud
+    from BreastReconstructionLib.shape_model.model_file import load_model
+
+    points, normals, colors = torso(TONES["usual"])
+    covered = locks(points)
+    colors[covered] = (30, 24, 22)
+    count = len(points)
+    covariance = np.tile(1e-6 * np.eye(3), (count, 1, 1))
+    to_world = Similarity(2.0, np.eye(3), np.array([1.0, 2.0, 3.0]))
+    cloud = DenseCloud(to_world.apply(points), normals, colors, covariance, np.ones(count, int))
+    model = load_model()
+    found = align_cloud(cloud, to_world.apply(model.network.mean_anchors.numpy().astype(float)), model)
+    found.save(tmp_path)
+    loaded = AlignedCloud.load(tmp_path)
+    for aligned in (found, loaded):
+        assert len(aligned.points_model) + len(aligned.other_model) + aligned.pruned == count
+        assert locks(aligned.other_model).mean() > 0.6  # and a rim of 6 mm
+        assert locks(aligned.points_model).mean() < 0.005
+        beside = np.array([[0.3, 0.3, 0.2], [0.0, 0.3, 0.25]])
+        assert aligned.is_skin(beside).tolist() == [False, True]
+        assert not aligned.is_skin(beside, margin=0.5).any()
