@@ -15,13 +15,16 @@ from ...shape_model.tracks import TrackFit
 
 # Vertices at which the posterior is evaluated; it is smooth, so the others are interpolated.
 POSTERIOR_POINTS = 4000
-# The posterior counts neighbours' errors as if they were independent; they are not.
-POSTERIOR_FACTOR = 1.0
-# Tracks err alike over this distance (model units, 12 mm), and at least so many within it tell an offset.
-OFFSET_REACH, FEWEST_OFFSETS, OFFSET_NEIGHBOURS = 0.04, 6, 24
-# Where nothing was measured, the surface is the model's guess from what was; it errs by this (model units, 6 mm) in the long run,
-# reached over this distance from the nearest measurement (40 mm).
-GUESS, GUESS_REACH = 0.02, 0.135
+# The posterior takes the noise for a constant, but it is as large as the residuals say. In the middle of 14 phantom videos 95 % of
+# the points lie within this of the surface (model units, 4.2 mm); the factor and the power that make posterior and model error
+# right on them, and the limits, are in docs/uncertainty.md.
+USUAL_RESIDUAL_P95, NOISE_FACTOR, NOISE_POWER, NOISE_LIMITS = 0.0142, 0.95, 1.5, (0.6, 3.0)
+# Tracks err alike over this distance (model units, 12 mm), and at least so many within it tell an offset; the surface turns out
+# to be wrong by half of it.
+OFFSET_REACH, FEWEST_OFFSETS, OFFSET_NEIGHBOURS, OFFSET_SHARE = 0.04, 6, 24, 0.5
+# Where nothing was measured, the surface is the model's guess from what was; it errs by this (model units, 9 mm) in the long run,
+# reached over this distance from the nearest measurement (30 mm).
+GUESS, GUESS_REACH = 0.03, 0.1
 
 
 def uncertainty_model(found: TrackFit, model: ShapeModel, vertices_model: np.ndarray, to_skin: np.ndarray) -> np.ndarray:
@@ -33,10 +36,11 @@ def uncertainty_model(found: TrackFit, model: ShapeModel, vertices_model: np.nda
         vertices_model: (V, 3) on the surface, model frame of the fit.
         to_skin: (V,) distance to the nearest measured point of skin, model units.
     """
-    posterior = POSTERIOR_FACTOR * _posterior(found.fit, model, vertices_model)
-    offset = local_offsets(found, vertices_model)
+    noise = np.clip((found.fit.residual_p95 / USUAL_RESIDUAL_P95) ** NOISE_POWER, *NOISE_LIMITS) * NOISE_FACTOR
+    told = noise * np.hypot(_posterior(found.fit, model, vertices_model), model.expression_error)
+    offset = OFFSET_SHARE * local_offsets(found, vertices_model)
     guess = GUESS * (1.0 - np.exp(-((to_skin / GUESS_REACH) ** 2)))
-    return np.sqrt(posterior**2 + model.expression_error**2 + offset**2 + guess**2)
+    return np.sqrt(told**2 + offset**2 + guess**2)
 
 
 def _posterior(fit: ShapeFit, model: ShapeModel, vertices_model: np.ndarray) -> np.ndarray:
