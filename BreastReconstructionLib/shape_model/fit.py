@@ -57,7 +57,7 @@ class FitSettings:
     smallest_kernel: float = 0.009
     point_noise: float = 0.0035
     independent_points: float = 1000.0
-    landmark_noise: float = 0.004
+    landmark_noise: float = 0.005
     similarity_noise: tuple[float, float, float] = (0.02, 0.01, 0.015)
     regularisation: float = 1.0
     largest_iterations: int = 30
