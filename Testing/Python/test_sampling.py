@@ -78,8 +78,8 @@ def test_missing_side_is_predicted_better_than_by_the_mean(model, side):
         f"{side}: unseen side {np.mean(unseen):.2f} mm, seen {np.mean(seen):.2f} mm, by the waist alone {np.mean(by_mean):.2f} mm"
     )
     assert np.mean(seen) < 0.4
-    # Since the sides of the model's population differ as sides of bodies do (nipples, muscle, shoulders), one says less of the other:
-    # 2.8 and 2.6 mm over seven bodies, where the waist with all six landmarks leaves 3.2 and 3.5.
+    # The sides of the model's population differ as sides of bodies do (nipples, muscle, shoulders), so one says little of the
+    # other: 2.8 and 2.6 mm over seven bodies, where the waist with all six landmarks leaves 3.2 and 3.5.
     assert np.mean(unseen) < np.mean(by_mean)
     assert np.mean(unseen) < 3.5
 
