@@ -12,6 +12,7 @@ import pytest
 
 from BreastReconstructionLib.capabilities import STAGES as DECLARED
 from BreastReconstructionLib.core.resources import resource_path
+from BreastReconstructionLib.phantom.torso import make_torso, sample_parameters
 from Testing.cases import made_once, shared_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -151,6 +152,21 @@ def small_arguments(small_input, command="reconstruct"):
     pictures, picks = small_input
     scale = ["--approximate-scale"] if command in ("reconstruct", "scale", "surface", "report") else []
     return [command, pictures, "--landmarks", picks, *scale, "--frames", 16, "--strategy", "uniform", "--detail", 4, *SMALLER]
+
+
+@pytest.fixture(scope="session")
+def parameters():
+    """A body of middle size, to deform."""
+    drawn = sample_parameters(np.random.default_rng(3))
+    for side in (drawn.left, drawn.right):
+        side.update(cupsize=0.55, weight=0.5, firmness=0.5)
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def plain(parameters):
+    """The torso of that body."""
+    return make_torso(parameters)
 
 
 # The panel in the host -------------------------------------------------------------------------------------------------

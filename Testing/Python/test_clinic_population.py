@@ -10,22 +10,8 @@ from BreastReconstructionLib.phantom.torso import (
     is_proper_solid,
     make_torso,
     sample_clinic_torso,
-    sample_parameters,
     sample_torso,
 )
-
-
-@pytest.fixture(scope="module")
-def parameters():
-    drawn = sample_parameters(np.random.default_rng(3))
-    for side in (drawn.left, drawn.right):
-        side.update(cupsize=0.55, weight=0.5, firmness=0.5)
-    return drawn
-
-
-@pytest.fixture(scope="module")
-def plain(parameters):
-    return make_torso(parameters)
 
 
 def moved(parameters, plain, **what):

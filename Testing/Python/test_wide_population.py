@@ -11,7 +11,6 @@ from BreastReconstructionLib.phantom.torso import (
     is_proper_solid,
     make_torso,
     sample_foreign_torso,
-    sample_parameters,
     sample_wide_torso,
 )
 from BreastReconstructionLib.phantom.variation import FARTHEST_SLIDE_MM, Variation, sample_variation
@@ -22,19 +21,6 @@ NONE = ((0.0, 0.0),) * 6
 
 def sliding(number, slide):
     return Variation(slides_mm=(*NONE[:number], slide, *NONE[number + 1 :]))
-
-
-@pytest.fixture(scope="module")
-def parameters():
-    drawn = sample_parameters(np.random.default_rng(3))
-    for side in (drawn.left, drawn.right):
-        side.update(cupsize=0.55, weight=0.5, firmness=0.5)
-    return drawn
-
-
-@pytest.fixture(scope="module")
-def plain(parameters):
-    return make_torso(parameters)
 
 
 def test_wide_torsos_are_watertight_solids_and_repeatable():
