@@ -18,7 +18,7 @@ POSTERIOR_POINTS = 4000
 # The posterior takes the noise for a constant, but it is as large as the residuals say. On the median of 14 phantom videos 95 %
 # of the points lie within this of the surface (model units, 4.2 mm); the factor and the power that make posterior and model
 # error right on them, and the limits, are in docs/uncertainty.md.
-USUAL_RESIDUAL_P95, NOISE_FACTOR, NOISE_POWER, NOISE_LIMITS = 0.0142, 0.95, 1.5, (0.6, 3.0)
+USUAL_RESIDUAL_P95, NOISE_FACTOR, NOISE_POWER, NOISE_LIMITS = 0.0142, 0.95, 1.5, (0.8, 3.0)
 # Tracks err alike over this distance (model units, 12 mm), and at least so many within it tell an offset; the surface turns out
 # to be wrong by half of it.
 OFFSET_REACH, FEWEST_OFFSETS, OFFSET_NEIGHBOURS, OFFSET_SHARE = 0.04, 6, 24, 0.5
