@@ -188,6 +188,11 @@ POPULATIONS: dict[str, Callable[[int], tuple]] = {
 }
 
 
+def population_torso(seed: int, population: str) -> Torso:
+    """Return the torso of a seed in a population, one of POPULATIONS."""
+    return POPULATIONS[population](seed)[0]
+
+
 def skin_points(torso: Torso, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Return (count, 3) exact points on a torso's skin in model space, even by area, and their (count, 3) normals."""
     return sample_surface(torso.to_model.apply(torso.vertices_ras), torso.faces[: torso.skin_face_count], count, rng)

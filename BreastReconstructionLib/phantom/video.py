@@ -24,7 +24,7 @@ from .clutter import HAIR, ON_BODY, SHORT_ARM, is_absent, is_under_hair, things_
 from .exposure import drift, expose, shake, sharpened
 from .rendering import SceneRenderer, distort_picture, polydata
 from .texture import cloth_texture, floor_texture, marker_card, skin_texture, wall_texture
-from .torso import POPULATIONS, Torso
+from .torso import Torso, population_torso
 
 MARKER_DICTIONARY = "DICT_4X4_50"
 # Besides things on the body: what the phone and the lamps do.
@@ -134,7 +134,7 @@ def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: 
     progress = progress or Progress()
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng([23, settings.seed])
-    torso = POPULATIONS[settings.population](settings.seed)[0]
+    torso = population_torso(settings.seed, settings.population)
     target = torso.landmarks_ras[[0, 1]].mean(axis=0)
     cameras = phone_path(settings, target, rng)
     if settings.patient_turns:

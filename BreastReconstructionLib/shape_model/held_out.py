@@ -25,10 +25,10 @@ from ..landmarks.names import NIPPLES
 from ..mesh.distance import closest_on_mesh
 from ..mesh.mesh import vertex_normals
 from ..phantom.basis import load_torso_basis
-from ..phantom.torso import Torso, sample_torso, skin_points
+from ..phantom.torso import Torso, population_torso, sample_torso, skin_points
 from .fit import IDENTITY, FitSettings, fit_shape, stage_noise
 from .model import ShapeModel
-from .phantom_training import FIRST_EVALUATION_SEED, FIRST_TRAINING_SEED, population_torso
+from .phantom_training import FIRST_EVALUATION_SEED, FIRST_TRAINING_SEED
 from .sampling import mesh_of_code, random_codes
 
 PROTOCOLS = ("frontal", "points_5000", "noisy_1000", "video")

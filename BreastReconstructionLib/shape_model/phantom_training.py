@@ -14,7 +14,7 @@ from ..core.progress import Progress
 from ..mesh.mesh import sample_surface
 from ..mesh.signed_distance import sample_distances
 from ..phantom.deformation import breast_truth
-from ..phantom.torso import POPULATIONS, Torso, skin_points
+from ..phantom.torso import population_torso, skin_points
 from .evaluation import fit_and_measure
 from .model import ShapeModel
 from .model_file import load_model, save_model
@@ -30,11 +30,6 @@ FIRST_EVALUATION_SEED = 500_000
 SURFACE_POINTS, POINTS, VALIDATION_SUBJECTS = 3000, 8000, 100
 # How many torsos the card's figures are of.
 EVALUATED = 20
-
-
-def population_torso(seed: int, population: str) -> Torso:
-    """Return the torso of a seed in a population, one of POPULATIONS."""
-    return POPULATIONS[population](seed)[0]
 
 
 def phantom_subject(seed: int, points: int, population: str) -> Subject:

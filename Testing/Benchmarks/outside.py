@@ -9,7 +9,7 @@ import numpy as np
 
 from BreastReconstructionLib.core.resources import default_model_path
 from BreastReconstructionLib.measurement.regions import REGIONS
-from BreastReconstructionLib.phantom.torso import POPULATIONS, skin_points
+from BreastReconstructionLib.phantom.torso import population_torso, skin_points
 from BreastReconstructionLib.shape_model.evaluation import fit_and_measure
 from BreastReconstructionLib.shape_model.model_file import load_model
 
@@ -64,7 +64,7 @@ def bodies(model, population: str) -> dict[str, float]:
     """Fit torsos of a population to exact points, their landmarks placed with noise."""
     means, tails, landmarks = [], [], []
     for seed in range(FIRST_SEED, FIRST_SEED + BODIES):
-        torso, rng = POPULATIONS[population](seed)[0], np.random.default_rng([8, seed])
+        torso, rng = population_torso(seed, population), np.random.default_rng([8, seed])
         mm = 1.0 / torso.to_model.scale
         points, _ = skin_points(torso, 2 * POINTS, rng)
         true = torso.to_model.apply(torso.landmarks_ras)

@@ -7,7 +7,7 @@ import pytest
 
 from BreastReconstructionLib.core.resources import bundled_model_path
 from BreastReconstructionLib.mesh.distance import closest_on_mesh
-from BreastReconstructionLib.phantom.torso import sample_torso
+from BreastReconstructionLib.phantom.torso import population_torso, sample_torso
 from BreastReconstructionLib.shape_model.held_out import (
     PROTOCOLS,
     SAMPLED_POINTS,
@@ -22,7 +22,7 @@ from BreastReconstructionLib.shape_model.held_out import (
     video_trials,
 )
 from BreastReconstructionLib.shape_model.model_file import load_model
-from BreastReconstructionLib.shape_model.phantom_training import FIRST_EVALUATION_SEED, population_torso
+from BreastReconstructionLib.shape_model.phantom_training import FIRST_EVALUATION_SEED
 from Testing.conftest import run_cli
 
 
