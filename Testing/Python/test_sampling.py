@@ -99,7 +99,8 @@ def test_commands_write_meshes_with_landmarks(tmp_path, small_case):
             points = json.loads((folder / f"{name}.mrk.json").read_text())["markups"][0]["controlPoints"]
             assert len(points) == 6
     predicted, surface = read_mesh(tmp_path / "complete" / "predicted-left.ply"), read_mesh(small_case / "surface.ply")
-    right = surface.vertices[surface.vertices[:, 0] > 40]  # the seen side lies in place on the case's surface
+    measured = surface.scalars["uncertainty_mm"] < 2  # back and flank, which no picture shows, are guessed by both
+    right = surface.vertices[(surface.vertices[:, 0] > 40) & measured]  # the seen side lies in place on the case's surface
     distance = closest_on_mesh(right[::50], predicted.vertices, predicted.faces)[0]
     assert np.median(distance) < 4
 
