@@ -3,9 +3,10 @@
 from typing import Any
 
 from ..core.stage import Capability, Stage
+from .clinic import CLINIC
 from .torso import TORSO
 
-CAPABILITIES = (TORSO,)
+CAPABILITIES = (TORSO, CLINIC)
 STAGES = tuple(stage for capability in CAPABILITIES for stage in capability.stages)
 
 

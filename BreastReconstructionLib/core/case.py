@@ -67,6 +67,16 @@ class Case:
         published = [self.folder / name for name in stage.publishes]
         return all((self.folder / path.name).exists() for path in published if path.exists())
 
+    def recorded_key(self, stage: Stage[Any, Any]) -> str:
+        """Return the key with which a stage was finished.
+
+        Raises:
+            CaseError: it is not finished.
+        """
+        if stage.name not in self.stages:
+            raise CaseError(f"The case {self.folder.name} has no {stage.name} yet; reconstruct it first.")
+        return self.stages[stage.name]["key"]
+
     def path(self, stage: Stage[Any, Any]) -> Path:
         """Return the folder of a stage's files."""
         return self.folder / stage.name

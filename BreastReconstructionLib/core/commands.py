@@ -18,6 +18,7 @@ exit codes:
   2 wrong command line, setting   7 shape model              command again to go on
   3 video or pictures             8 fit
   4 cameras                       9 case folder or disk
+ 11 CT or MRI volume             12 registration          13 measurement
 
 landmarks (left and right are the patient's):
   sternal-notch, navel, left-nipple, right-nipple, left-coracoid, right-coracoid

@@ -63,6 +63,24 @@ class DependencyError(BreastReconstructionError):
     exit_code = 10
 
 
+class VolumeError(BreastReconstructionError):
+    """The CT or MRI volume cannot be read, does not show the chest's skin, or its place in the patient is impossible."""
+
+    exit_code = 11
+
+
+class RegistrationError(BreastReconstructionError):
+    """Two surfaces do not match: another patient, a mirrored volume, wrong units, or too little in common."""
+
+    exit_code = 12
+
+
+class MeasurementError(BreastReconstructionError):
+    """Something cannot be measured on this surface: no boundary, no fold, a breast that is absent."""
+
+    exit_code = 13
+
+
 class Cancelled(BreastReconstructionError):
     """The user cancelled; the case can be resumed."""
 

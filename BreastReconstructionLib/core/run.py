@@ -143,7 +143,15 @@ class Job:
         return {**changed, **self.sources(stage)}
 
     def key(self, stage: Stage[Any, Any]) -> str:
-        """Return the hash of everything that decides a stage's result."""
+        """Return the hash of everything that decides a stage's result.
+
+        That of another capability's stage is what the case records: it is not brought up to date here.
+
+        Raises:
+            CaseError: a stage of another capability is needed, and was never done.
+        """
+        if stage not in self._stages:
+            return self.case.recorded_key(stage)
         if stage.name not in self._keys:
             self._keys[stage.name] = key_of(stage, self.values(stage), {need.name: self.key(need) for need in stage.needs})
         return self._keys[stage.name]
@@ -154,7 +162,8 @@ class Job:
         Raises:
             BreastReconstructionError: an input that the settings name cannot be read.
         """
-        if stage.name not in self.case.stages:
+        foreign = (need for need in stage.before() if need not in self._stages)
+        if stage.name not in self.case.stages or not all(self.case.has(need) for need in foreign):
             return StageState.NOT_DONE
         return StageState.DONE if self.case.is_current(stage, self.key(stage)) else StageState.OUT_OF_DATE
 

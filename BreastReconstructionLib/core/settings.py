@@ -94,8 +94,13 @@ def write_settings(folder: Path, stages: Stages, settings: Settings) -> None:
     write_json(folder / FILE_NAME, document)
 
 
-def read_settings(folder: Path, stages: Stages) -> Settings:
+def read_settings(folder: Path, stages: Stages, others: bool = False) -> Settings:
     """Read `settings.json` of a case.
+
+    Args:
+        folder: the case.
+        stages: whose options are wanted.
+        others: the file may hold options of other stages, which are left out.
 
     Raises:
         CaseError: there is none, or it is damaged, or of a newer version.
@@ -111,7 +116,7 @@ def read_settings(folder: Path, stages: Stages) -> Settings:
             if option.kind is Path and isinstance(values.get(option.name), str):
                 values[option.name] = str(folder / values[option.name])  # an absolute path stays what it is
         settings = settings.with_options(stage, **values)
-    if parts:
+    if parts and not others:
         raise OptionError(f"{folder.name}/{FILE_NAME} names the unknown stage '{next(iter(parts))}'; correct it.")
     return settings
 

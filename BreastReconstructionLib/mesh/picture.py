@@ -31,16 +31,10 @@ def render_view(
     Returns:
         (H, W, 3) uint8 RGB on white.
     """
-    angle = np.radians(azimuth_degrees)
-    toward = np.array([-np.sin(angle), np.cos(angle), 0.0])
-    right = np.array([-np.cos(angle), -np.sin(angle), 0.0])
-    center = 0.5 * (vertices_ras.min(axis=0) + vertices_ras.max(axis=0))
-    local = vertices_ras - center
+    toward, _ = _axes(azimuth_degrees)
+    local = vertices_ras - 0.5 * (vertices_ras.min(axis=0) + vertices_ras.max(axis=0))
     width, height = size
-    extent = np.abs(local).max(axis=0)
-    per_pixel = max(2.2 * np.hypot(extent[0], extent[1]) / width, 2.1 * extent[2] / height)
-    column = (width / 2 + local @ right / per_pixel).astype(int)
-    row = (height / 2 - local[:, 2] / per_pixel).astype(int)
+    column, row = placed_in_view(vertices_ras, vertices_ras, azimuth_degrees, size).astype(int).T
     facing = normals_ras @ toward
     kept = (facing > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     depth = local @ toward
@@ -54,6 +48,23 @@ def render_view(
     columns = np.clip(column[index, None] + offsets[:, 1], 0, width - 1)
     picture[rows, columns] = np.clip(colors[index] * shade[index, None], 0, 255)[:, None]
     return picture
+
+
+def placed_in_view(points_ras: np.ndarray, vertices_ras: np.ndarray, azimuth_degrees: float, size: tuple[int, int]) -> np.ndarray:
+    """Return the (N, 2) column and row of points in the picture that `render_view` draws of a surface."""
+    _, right = _axes(azimuth_degrees)
+    low, high = vertices_ras.min(axis=0), vertices_ras.max(axis=0)
+    width, height = size
+    extent = 0.5 * (high - low)
+    per_pixel = max(2.2 * np.hypot(extent[0], extent[1]) / width, 2.1 * extent[2] / height)
+    local = points_ras - 0.5 * (low + high)
+    return np.column_stack([width / 2 + local @ right / per_pixel, height / 2 - local[:, 2] / per_pixel])
+
+
+def _axes(azimuth_degrees: float) -> tuple[np.ndarray, np.ndarray]:
+    """Toward the eye, and to the right of the picture."""
+    angle = np.radians(azimuth_degrees)
+    return np.array([-np.sin(angle), np.cos(angle), 0.0]), np.array([-np.cos(angle), -np.sin(angle), 0.0])
 
 
 def outline(camera: Camera, vertices: np.ndarray) -> list[np.ndarray]:

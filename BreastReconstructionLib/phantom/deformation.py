@@ -18,6 +18,8 @@ from .basis import TorsoBasis, load_torso_basis
 
 # Of the breast on the mean body: centre above the nipple, half axes across and up, mm.
 BREAST_ABOVE_NIPPLE, BREAST_ACROSS, BREAST_UP = 12.0, 72.0, 82.0
+# How far behind the nipple it ends.
+BREAST_DEPTH = 130.0
 # How far around a removed breast the skin is smoothed, and by how many rounds of averaging.
 FLAT_REACH, FLAT_ROUNDS = 1.3, 60
 # Abduction of the mean body's arms, and how far an arm that hangs straight down (times sqrt(2)) is pushed off the trunk.
@@ -130,7 +132,7 @@ def deform(body_mm: np.ndarray, landmarks_mm: np.ndarray, what: Deformation, bas
             result[:, 1:] += _ridge(body_mm, notch, coracoid, what.clavicle_mm)[:, None] * np.array([0.5, 0.87])
     if what.rib_mm:
         result += _ribs(body_mm, notch, navel, what.rib_mm)
-    return _pose(result, landmarks_mm, what)
+    return pose(result, landmarks_mm, what)
 
 
 def breast_region(basis: TorsoBasis, left: bool) -> np.ndarray:
@@ -139,22 +141,29 @@ def breast_region(basis: TorsoBasis, left: bool) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _ellipses(basis: TorsoBasis) -> np.ndarray:
+def breast_ellipses(basis: TorsoBasis) -> np.ndarray:
     """(2, S) squared distance from each breast's centre on the mean body, 1 at the edge; infinite behind and across."""
+    ratio = breast_ratios(basis)
     mean = basis.subdivision @ basis.template_mm.astype(float)
     squares = []
-    for nipple in (basis.torso @ mean)[basis.landmarks[2:4]]:
-        across = (mean[:, 0] - nipple[0]) / BREAST_ACROSS
-        up = (mean[:, 1] - nipple[1] - BREAST_ABOVE_NIPPLE) / BREAST_UP
-        front = mean[:, 2] > nipple[2] - 130.0
-        own = np.sign(nipple[0]) * mean[:, 0] > 0.0  # the other side stays as it is
-        squares.append(np.where(front & own, across**2 + up**2, np.inf))
+    for nipple, own in zip((basis.torso @ mean)[basis.landmarks[2:4]], ratio, strict=True):
+        front = mean[:, 2] > nipple[2] - BREAST_DEPTH
+        squares.append(np.where(front & (np.sign(nipple[0]) * mean[:, 0] > 0.0), own**2, np.inf))
     return np.stack(squares)
+
+
+@lru_cache(maxsize=1)
+def breast_ratios(basis: TorsoBasis) -> np.ndarray:
+    """(2, S) distance from each breast's centre across the ellipse on the mean body, 1 at its edge; it goes on everywhere."""
+    mean, found = basis.subdivision @ basis.template_mm.astype(float), []
+    for nipple in (basis.torso @ mean)[basis.landmarks[2:4]]:
+        found.append(np.hypot((mean[:, 0] - nipple[0]) / BREAST_ACROSS, (mean[:, 1] - nipple[1] - BREAST_ABOVE_NIPPLE) / BREAST_UP))
+    return np.stack(found)
 
 
 def _region(basis: TorsoBasis, left: bool, factor: float = 1.0) -> np.ndarray:
     """Vertices within a breast's ellipse, enlarged by a factor."""
-    return np.flatnonzero(_ellipses(basis)[0 if left else 1] < factor**2)
+    return np.flatnonzero(breast_ellipses(basis)[0 if left else 1] < factor**2)
 
 
 @lru_cache(maxsize=1)
@@ -188,6 +197,11 @@ def chest_wall(body_mm: np.ndarray, left: bool, basis: TorsoBasis) -> tuple[np.n
     return inside, solver.solve(-(coupling @ body_mm[outside]))
 
 
+def breast_faces(basis: TorsoBasis, left: bool) -> np.ndarray:
+    """Return the (F, 3) faces of the upper body's skin that reach into one breast."""
+    return basis.body_faces[np.isin(basis.body_faces, _region(basis, left)).any(axis=1)]
+
+
 def breast_truth(body_ras: np.ndarray) -> dict[str, np.ndarray]:
     """Return each breast's exact volume (ml) between skin and `chest_wall`, and its boundary, a closed (K, 3) loop in mm.
 
@@ -199,7 +213,7 @@ def breast_truth(body_ras: np.ndarray) -> dict[str, np.ndarray]:
     basis, result = load_torso_basis(), {}
     for side, left in (("left", True), ("right", False)):
         inside, wall = chest_wall(body_ras, left, basis)
-        faces = basis.body_faces[np.isin(basis.body_faces, inside).any(axis=1)]
+        faces = breast_faces(basis, left)
         behind = body_ras.copy()
         behind[inside] = wall
         # Skin and wall share the loop around them, so the difference of their integrals is the volume between them.
@@ -211,11 +225,22 @@ def breast_truth(body_ras: np.ndarray) -> dict[str, np.ndarray]:
     return result
 
 
+def breast_height(body_mm: np.ndarray, left: bool, basis: TorsoBasis) -> tuple[np.ndarray, np.ndarray]:
+    """Return a breast's vertex indices and their (N,) height above the wall, mm; fading to 0 at the edge of the breast."""
+    inside, wall = chest_wall(body_mm, left, basis)
+    return inside, _middle(inside, left, basis) * np.clip(body_mm[inside, 2] - wall[:, 2], 0.0, None)
+
+
+def _middle(inside: np.ndarray, left: bool, basis: TorsoBasis) -> np.ndarray:
+    """1 in the middle of a breast, 0 at its edge."""
+    return smoothstep(1.0 - breast_ellipses(basis)[0 if left else 1, inside], 0.0, 0.6)
+
+
 def _deform_breast(body: np.ndarray, nipple: np.ndarray, breast: Breast, left: bool, basis: TorsoBasis) -> np.ndarray:
     inside, wall = chest_wall(body, left, basis)
     result, skin = body.copy(), body[inside]
-    height = np.clip(((skin - wall) * np.array([0.0, 0.0, 1.0])).sum(axis=1), 0.0, None)
-    middle = smoothstep(1.0 - _ellipses(basis)[0 if left else 1, inside], 0.0, 0.6)  # 1 in the middle, 0 at the edge
+    height = np.clip(skin[:, 2] - wall[:, 2], 0.0, None)
+    middle = _middle(inside, left, basis)
     share = middle * height / max(height.max(), 1e-6)  # 0 at the edge of the breast, 1 at its summit
     from_nipple = skin - nipple
     if breast.implant_mm:
@@ -223,10 +248,10 @@ def _deform_breast(body: np.ndarray, nipple: np.ndarray, breast: Breast, left: b
         skin = skin + breast.implant_mm * (middle * upper)[:, None] * np.array([0.0, 0.2, 1.0])
     if breast.tuberous:
         base = breast.tuberous * np.sqrt(share) * (1.0 - 0.5 * share)
-        skin = skin - _diffused(base[:, None] * from_nipple * np.array([1.0, 1.0, -0.15]), basis, left)
+        skin = skin - diffused(base[:, None] * from_nipple * np.array([1.0, 1.0, -0.15]), basis, left)
     if breast.ptosis_mm:
         sunk = share * (0.35 + 0.65 / (1.0 + np.exp(from_nipple[:, 1] / 25.0)))
-        skin = skin + _diffused(breast.ptosis_mm * sunk[:, None] * np.array([0.0, -1.0, -0.15]), basis, left)
+        skin = skin + diffused(breast.ptosis_mm * sunk[:, None] * np.array([0.0, -1.0, -0.15]), basis, left)
     if breast.flattened:
         result[inside] = skin + breast.flattened * (wall - skin)
         around, smoothing = _region(basis, left, FLAT_REACH), neighbour_mean(basis)
@@ -240,7 +265,7 @@ def _deform_breast(body: np.ndarray, nipple: np.ndarray, breast: Breast, left: b
     return result
 
 
-def _diffused(displacement: np.ndarray, basis: TorsoBasis, left: bool, rounds: int = 60) -> np.ndarray:
+def diffused(displacement: np.ndarray, basis: TorsoBasis, left: bool, rounds: int = 60) -> np.ndarray:
     """Spread a displacement of a breast's vertices over their neighbours, so that skin shears without tearing.
 
     It falls to 0 at the edge of the region, and keeps its largest length.
@@ -288,7 +313,7 @@ def _ribs(body: np.ndarray, notch: np.ndarray, navel: np.ndarray, height_mm: flo
     return height_mm * (envelope * np.cos(phase))[:, None] * _outward(body)
 
 
-def _pose(body: np.ndarray, landmarks: np.ndarray, what: Deformation) -> np.ndarray:
+def pose(body: np.ndarray, landmarks: np.ndarray, what: Deformation) -> np.ndarray:
     """Arms about the shoulder joints, shoulders about the sternum's axis, shoulders against hips."""
     result = body.copy()
     notch, navel = landmarks[:2]

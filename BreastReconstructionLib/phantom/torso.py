@@ -205,6 +205,9 @@ def _coefficients(values: dict[str, float], labels: np.ndarray) -> np.ndarray:
         keys, positions = list(anchors), np.array(list(anchors.values()))
         for i, key in enumerate(keys):
             weights[key] = float(np.interp(values[name], positions, np.eye(len(keys))[i]))
+    if values["cupsize"] < 0.0:  # carried on below the smallest, for twins
+        beyond = -values["cupsize"] / 0.5
+        weights["mincup"], weights["averagecup"] = 1.0 + beyond, -beyond
     for name in ("african", "asian", "caucasian"):
         weights[name] = values[name]
     negatives = {}

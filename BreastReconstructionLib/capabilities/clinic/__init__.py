@@ -1,0 +1,16 @@
+"""What is done with a surface: combined with CT and MRI, measured, compared."""
+
+from ...core.stage import Capability
+from .stages import COMPARE, MEASURE, REGISTER, SKIN, SUMMARY
+
+CLINIC = Capability(
+    name="clinic",
+    stages=(
+        SKIN,
+        REGISTER,
+        MEASURE,
+        COMPARE,
+        SUMMARY,
+    ),
+    commands="capabilities.clinic.commands:add",
+)

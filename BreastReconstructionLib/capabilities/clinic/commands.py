@@ -1,0 +1,64 @@
+"""The commands of this capability: each stage, on a case whose surface is reconstructed."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ...core.case import Case
+from ...core.commands import Commands
+from ...core.console import Console
+from ...core.run import run
+from ...core.settings import Settings, every_option, read_settings
+from ...core.stage import stage_named
+from . import CLINIC
+from .stages import COMPARE, MEASURE, REGISTER, SKIN, SUMMARY
+
+
+def add(commands: Commands) -> None:
+    """Add the commands."""
+    words = {
+        SKIN.name: "find the skin of the chest in a CT or MRI volume",
+        REGISTER.name: "bring the surface of a case to the skin of a CT or MRI volume",
+        MEASURE.name: "measure the surface of a case: distances, folds, volumes, symmetry",
+        COMPARE.name: "compare the surface of a case with that of an earlier visit",
+        SUMMARY.name: "write the measurements of a case as a PDF",
+    }
+    for stage in CLINIC.stages:
+        sub = commands.add(stage.name, words[stage.name], _run, CLINIC.stages)
+        sub.add_argument("-o", "--output", type=Path, required=True, metavar="CASE", help="case folder with a surface")
+        sub.set_defaults(goal=stage.name)
+
+
+def settings_given(options: argparse.Namespace, folder: Path) -> Settings:
+    """Return the case's own settings, with what the command line gives."""
+    own = read_settings(folder, CLINIC.stages, others=True) if (folder / "settings.json").is_file() else Settings()
+    names = (option.name for option in every_option(CLINIC.stages))
+    return own.with_values(CLINIC.stages, {name: getattr(options, name) for name in names if hasattr(options, name)})
+
+
+def _run(options: argparse.Namespace, console: Console) -> None:
+    goal = stage_named(options.goal, CLINIC.stages)
+    if goal is not SKIN:
+        Case(options.output)  # it must be there
+    case = run(options.output, CLINIC, settings_given(options, options.output), (goal,), console.event, console.token)
+    result = case.result(goal)
+    lines = [f"{goal.title} is done; its files are in {case.path(goal)}"]
+    values: dict = {"case": str(case.folder), "stage": goal.name}
+    if goal is REGISTER:
+        values |= {"numbers": result.numbers, "doubts": result.doubts, "warnings": result.warnings}
+        lines += [f"WARNING: {doubt}" for doubt in result.doubts]
+        where = "ribs and sternum" if result.numbers["decided_by"] == "ribs" else "the front"
+        lines.append(
+            f"On {where} the surface lies {result.numbers['median_mm']:.2f} mm from the volume's skin (median; 90 % within "
+            f"{result.numbers['p90_mm']:.2f} mm)."
+        )
+        lines += [f"Note: {warning}" for warning in result.warnings]
+    elif goal in (MEASURE, COMPARE):
+        values |= {"rows": [row.__dict__ for row in result.rows], "warnings": result.warnings}
+        lines += [row.words() for row in result.rows]
+        lines += [f"Note: {warning}" for warning in result.warnings]
+    elif goal is SKIN:
+        values |= result.numbers
+        lines += [f"Note: {warning}" for warning in result.numbers["warnings"]]
+    console.say("\n".join(lines), **values)

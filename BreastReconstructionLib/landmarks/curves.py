@@ -1,0 +1,84 @@
+"""Slicer's markups files of lines, curves and closed curves, and of points with free names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import LandmarkError
+from ..core.files import write_json
+
+SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
+)
+LINE, CURVE, CLOSED_CURVE = "Line", "Curve", "ClosedCurve"
+_TO_LPS = np.array([-1.0, -1.0, 1.0])
+
+
+def write_curve(path: Path, points_ras: np.ndarray, kind: str) -> None:
+    """Write (N, 3) points, RAS mm, as a line of two points, a linear curve or a closed linear curve.
+
+    Linear, so that the length that Slicer shows is the polyline's.
+    """
+    positions = (np.asarray(points_ras, float) * _TO_LPS).tolist()
+    points = [{"id": str(i + 1), "label": "", "position": p, "positionStatus": "defined"} for i, p in enumerate(positions)]
+    markup = {"type": kind, "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}
+    if kind != LINE:
+        markup |= {"curveType": "linear"}
+    write_json(path, {"@schema": SCHEMA, "markups": [markup]})
+
+
+def read_points(path: Path) -> dict[str, np.ndarray]:
+    """Return the placed points of a markups file, (3,) RAS mm each, by their label in small letters with hyphens.
+
+    Raises:
+        LandmarkError: no markups file.
+    """
+    return {label: point for label, point in _points_of(path) if label}
+
+
+def read_closed_curves(path: Path) -> list[np.ndarray]:
+    """Return the (N, 3) points, RAS mm, of each curve of a markups file.
+
+    Raises:
+        LandmarkError: no markups file, or a curve that is not closed or has fewer than four points.
+    """
+    curves = []
+    for markup in _markups(path):
+        if markup.get("type") != CLOSED_CURVE:
+            raise LandmarkError(f"{path.name} holds a curve that is not closed; draw the breast's boundary as a closed curve.")
+        points = _positions(markup, path)
+        if len(points) < 4:
+            raise LandmarkError(f"The boundary in {path.name} has {len(points)} points; a closed curve needs four or more.")
+        curves.append(np.array([point for _, point in points]))
+    return curves
+
+
+def read_curve_points(path: Path) -> np.ndarray:
+    """Return the (N, 3) points, RAS mm, of a markups file in their order."""
+    return np.array([point for _, point in _points_of(path)])
+
+
+def _points_of(path: Path) -> list[tuple[str, np.ndarray]]:
+    return [pair for markup in _markups(path) for pair in _positions(markup, path)]
+
+
+def _markups(path: Path) -> list[dict]:
+    try:
+        return list(json.loads(path.read_text())["markups"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LandmarkError(f"{path.name} is no markups file of Slicer (.mrk.json); save the points again.") from error
+
+
+def _positions(markup: dict, path: Path) -> list[tuple[str, np.ndarray]]:
+    try:
+        sign = _TO_LPS if markup.get("coordinateSystem", "LPS") in ("LPS", "1") else np.ones(3)
+        return [
+            (str(p.get("label", "")).strip().lower().replace(" ", "-").replace("_", "-"), np.array(p["position"], float) * sign)
+            for p in markup["controlPoints"]
+            if p.get("positionStatus", "defined") == "defined"
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise LandmarkError(f"{path.name} is damaged; save the points again.") from error

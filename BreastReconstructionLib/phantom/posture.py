@@ -1,0 +1,128 @@
+"""What else may be done with a phantom body: laid on its back, given its twin without breasts, changed by a known volume.
+
+All are functions of the (S, 3) skin of the upper body in model axes (+x patient's left, +y superior, +z anterior), mm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..mesh.boundary import boundary_loops
+from ..mesh.patch import Patch, closed_between, signed_volume
+from .basis import load_torso_basis
+from .deformation import Breast, Deformation, breast_faces, breast_height, diffused, pose, smoothstep
+from .torso import Torso, TorsoParameters, make_torso
+from .variation import Variation, landmark_vertices
+
+# MakeHuman's smallest cup still has a breast; this much of the step from the average to the smallest cup farther, the chest
+# is straight in profile and round across.
+TWIN_BEYOND = 0.3
+# Of a breast's height above the chest: what its summit falls back and to the side when the patient lies.
+FALLS_BACK, FALLS_ASIDE = 0.45, 0.8
+LARGEST_FALL_MM = 70.0
+
+
+@dataclass(frozen=True)
+class Body:
+    """What makes a phantom's torso; see torso.make_torso."""
+
+    parameters: TorsoParameters
+    deformation: Deformation | None = None
+    variation: Variation | None = None
+
+    def torso(self) -> Torso:
+        """Evaluate it."""
+        return make_torso(self.parameters, self.deformation, self.variation)
+
+    def twin(self) -> Torso:
+        """Return the same body with breasts of no volume: the wall that no interpolation knows.
+
+        Cup size is linear in MakeHuman's shapes below the average, so it can be carried on below the smallest.
+        """
+        still = None if self.deformation is None else replace(self.deformation, left=Breast(), right=Breast())
+        own = (self.parameters.left, self.parameters.right)
+        flat = TorsoParameters(*({**side, **_without_breast(side)} for side in own))
+        return make_torso(flat, still, self.variation)
+
+
+def body_of(sampled: tuple) -> Body:
+    """Return the body of what a sampler of torso.POPULATIONS returned."""
+    return Body(*sampled[1:])
+
+
+def _without_breast(side: dict[str, float]) -> dict[str, float]:
+    local = {name: 0.0 for name in side if name.startswith(("breast-", "nipple-"))}
+    return {**local, "cupsize": -0.5 * TWIN_BEYOND}
+
+
+def twin_volume_ml(torso: Torso, twin: Torso) -> dict[str, float]:
+    """Return the exact volume of each breast, 'left' and 'right': between a body's skin and its twin's, within the boundary of
+    deformation.breast_truth.
+    """
+    basis, found = load_torso_basis(), {}
+    for side, left in (("left", True), ("right", False)):
+        faces = breast_faces(basis, left)
+        patch = Patch(torso.body_ras, faces, boundary_loops(faces)[0], {})
+        found[side] = signed_volume(*closed_between(patch, twin.body_ras)) / 1000.0
+    return found
+
+
+def _integral(corners: np.ndarray) -> float:
+    """Volume (mm^3) between (F, 3, 3) triangles and the origin, by the divergence theorem."""
+    return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
+
+
+def lying(body_mm: np.ndarray, fall: float = 1.0) -> np.ndarray:
+    """Return the skin of a patient who lies on the back: breasts fall aside, the abdomen sinks, arms go up.
+
+    Chest wall, sternum and ribs stay where they are.
+
+    Args:
+        body_mm: (S, 3) standing.
+        fall: share of the whole fall.
+    """
+    basis = load_torso_basis()
+    result, marks = body_mm.copy(), body_mm[landmark_vertices(basis)]
+    for left, sign in ((True, 1.0), (False, -1.0)):
+        inside, height = breast_height(body_mm, left, basis)
+        fallen = np.minimum(height, LARGEST_FALL_MM / FALLS_ASIDE)
+        moved = fall * fallen[:, None] * np.array([FALLS_ASIDE * sign, 0.0, -FALLS_BACK])
+        result[inside] += diffused(moved, basis, left)
+    navel = marks[1]
+    low = 1.0 - smoothstep(body_mm[:, 1], navel[1] + 20.0, navel[1] + 130.0)
+    front = smoothstep(body_mm[:, 2], np.median(body_mm[:, 2]), navel[2])
+    result[:, 2] -= fall * 18.0 * low * front
+    return pose(result, marks, Deformation(arms_degrees=25.0 * fall))
+
+
+def changed(body_mm: np.ndarray, left: bool, added_ml: float, lifted_mm: float = 0.0) -> np.ndarray:
+    """Return the skin after one breast changed by an exact volume, and its nipple was lifted.
+
+    Args:
+        body_mm: (S, 3).
+        left: which breast.
+        added_ml: between the skin before and after.
+        lifted_mm: how far skin about the nipple moves up over the breast.
+    """
+    basis = load_torso_basis()
+    inside, height = breast_height(body_mm, left, basis)
+    share = height / max(height.max(), 1e-6)
+    faces = breast_faces(basis, left)
+
+    def grown(by_mm: float) -> np.ndarray:
+        result = body_mm.copy()
+        moved = by_mm * share[:, None] * np.array([0.0, -0.1, 1.0])
+        result[inside] += diffused(moved, basis, left) if by_mm else moved
+        return result
+
+    before, low, high = _integral(body_mm[faces]), -60.0, 120.0
+    for _ in range(40):  # the volume grows with the height
+        middle = 0.5 * (low + high)
+        short = (_integral(grown(middle)[faces]) - before) / 1000.0 < added_ml
+        low, high = (middle, high) if short else (low, middle)
+    result = grown(0.5 * (low + high))
+    if lifted_mm:
+        result[inside] += diffused(lifted_mm * share[:, None] * np.array([0.0, 1.0, 0.0]), basis, left)
+    return result
