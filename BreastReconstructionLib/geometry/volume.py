@@ -147,7 +147,7 @@ def _read_series(folder: Path) -> Any:
     longest = max(files, key=len)
     if sum(len(names) > 1 for names in files) > 1:
         raise VolumeError(
-            f"The folder {folder.name} holds {len(series)} DICOM series; load the right one in Slicer, or put it into a folder of "
-            "its own."
+            f"The folder {folder.name} holds {len(series)} DICOM series; load the right one in Slicer, or put it into a folder "
+            "of its own."
         )
     return sitk.ReadImage(list(longest))

@@ -236,8 +236,8 @@ def _front(mesh: TriangleMesh) -> TriangleMesh:
     size = np.ptp(front.vertices, axis=0)
     if area < SMALLEST_SKIN_MM2 or size[0] < SMALLEST_WIDTH_MM or size[2] < SMALLEST_HEIGHT_MM:
         raise VolumeError(
-            f"The skin in view is {size[0]:.0f} mm wide and {size[2]:.0f} mm high: that is no whole chest. Give a volume that shows "
-            "the skin of both breasts and the ribs below them, in millimetres."
+            f"The skin in view is {size[0]:.0f} mm wide and {size[2]:.0f} mm high: that is no whole chest. Give a volume that "
+            "shows the skin of both breasts and the ribs below them, in millimetres."
         )
     return front
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +26,7 @@ RING_MM, RING_POINTS, RING_SMOOTHING = 25.0, 250, 1.0
 # A person who draws a boundary twice, or two persons, differ by about so much (standard deviation).
 BOUNDARY_JITTER_MM = 5.0
 # Of the wall itself, mm along the normal: against unseen phantoms' twins; a membrane and a plate are exact by definition.
-POPULATION_WALL_MM = 2.0
+POPULATION_WALL_MM = 0.8
 # Differences of volumes below this are within what repeated measurements differ by, as published.
 PUBLISHED_REPEATABILITY_ML = 56.0
 SMALLEST_ML = 15.0
@@ -99,18 +98,16 @@ def measure_breast(
         raise MeasurementError(
             f"The surface has a hole or ends within the boundary of the {side} breast; draw the boundary inside of the surface."
         )
-    ring = _ring(surface, values_mm, patch)
-    sheets = {name: _sheet(name, patch, ring) for name in WALLS}
-    volumes = {name: _volume_ml(patch, sheet) for name, sheet in sheets.items()}
-    jittered: dict[str, list[float]] = {name: [] for name in WALLS}
+    sheets = _sheets(patch, _ring(surface, values_mm, patch))
+    volumes = _volumes_ml(patch, sheets)
+    jittered = []
     for shift in (-BOUNDARY_JITTER_MM, BOUNDARY_JITTER_MM):
         other = cut(shift)
         if other is not None and len(other.rim) >= 10:
-            for name in WALLS:
-                jittered[name].append(_volume_ml(other, _sheet(name, other, _ring(surface, values_mm - shift, other))))
+            jittered.append(_volumes_ml(other, _sheets(other, _ring(surface, values_mm - shift, other))))
     found = {}
     for name in WALLS:
-        boundary = max((abs(v - volumes[name]) for v in jittered[name]), default=0.1 * abs(volumes[name]))
+        boundary = max((abs(v[name] - volumes[name]) for v in jittered), default=0.1 * abs(volumes[name]))
         # The surface's errors are alike over a breast, at worst.
         skin = patch.area * float(patch.data["uncertainty"].mean()) / 1000.0
         wall = patch.area * POPULATION_WALL_MM / 1000.0 if name == "population" else 0.0
@@ -123,8 +120,8 @@ def _share_at(patch: Patch, places: np.ndarray) -> float:
     return float((cKDTree(places).query(patch.vertices[patch.rim])[0] < AT_EDGE_MM).mean())
 
 
-def _volume_ml(patch: Patch, sheet: np.ndarray) -> float:
-    return signed_volume(*closed_between(patch, sheet)) / 1000.0
+def _volumes_ml(patch: Patch, sheets: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: signed_volume(*closed_between(patch, sheet)) / 1000.0 for name, sheet in sheets.items()}
 
 
 def _ring(surface: TriangleMesh, values_mm: np.ndarray, patch: Patch) -> np.ndarray:
@@ -136,19 +133,21 @@ def _ring(surface: TriangleMesh, values_mm: np.ndarray, patch: Patch) -> np.ndar
     return surface.vertices[near[:: max(1, len(near) // RING_POINTS)]]
 
 
-def _sheet(name: str, patch: Patch, ring: np.ndarray) -> np.ndarray:
-    sheets: dict[str, Callable[[], np.ndarray]] = {
-        "membrane": lambda: harmonic(patch, patch.vertices[patch.rim]),
-        "thin-plate": lambda: _thin_plate(patch, ring),
+def _sheets(patch: Patch, ring: np.ndarray) -> dict[str, np.ndarray]:
+    """Wall -> (V, 3) place of each vertex of a patch on it."""
+    solved = harmonic(patch, np.hstack([patch.vertices[patch.rim], patch.data["offset"][patch.rim]]))
+    membrane, offset = solved[:, :3], solved[:, 3:]
+    return {
+        "membrane": membrane,
+        "thin-plate": _thin_plate(patch, membrane, ring),
         # What the atlas leaves to the skin at the rim goes on behind the breast.
-        "population": lambda: patch.data["wall"] + harmonic(patch, patch.data["offset"][patch.rim]),
+        "population": patch.data["wall"] + offset,
     }
-    return sheets[name]()
 
 
-def _thin_plate(patch: Patch, ring: np.ndarray) -> np.ndarray:
+def _thin_plate(patch: Patch, membrane: np.ndarray, ring: np.ndarray) -> np.ndarray:
     """Duchon's thin plate (1977) over the plane of the rim, through rim and ring."""
-    rim, membrane = patch.vertices[patch.rim], harmonic(patch, patch.vertices[patch.rim])
+    rim = patch.vertices[patch.rim]
     centre = rim.mean(axis=0)
     axes = np.linalg.svd(rim - centre, full_matrices=False)[2]
     # Of a rim that is short in an arc the places are those of the membrane, whose heights are replaced.

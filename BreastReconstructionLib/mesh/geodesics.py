@@ -8,7 +8,7 @@ from .distance import closest_faces
 from .mesh import keep_vertices
 
 # Of the surface, what lies farther around the two ends than this is left out: no shortest path of a torso goes there.
-DETOUR, MARGIN_MM = 1.6, 40.0
+DETOUR, MARGIN_MM, END_MM = 1.6, 40.0, 6.0
 
 
 def surface_path(vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray | None:
@@ -22,18 +22,44 @@ def surface_path(vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, sto
     """
     from potpourri3d import EdgeFlipGeodesicSolver
 
-    reach = DETOUR * float(np.linalg.norm(stop - start)) + MARGIN_MM
-    near = np.linalg.norm(vertices - start, axis=1) + np.linalg.norm(vertices - stop, axis=1) < reach
-    used, cells = keep_vertices(vertices, faces, near)
-    points, ends = vertices[used], []
+    straight = float(np.linalg.norm(stop - start))
+    points, cells = _between(vertices, faces, start, stop, DETOUR * straight + MARGIN_MM)
+    if len(cells) == 0:
+        return None
+    ends = [int(np.linalg.norm(points - place, axis=1).argmin()) for place in (start, stop)]
+    longest = _along_edges(points, cells, ends)
+    if not np.isfinite(longest):
+        return None
+    # No point of the shortest path can be farther from both ends, straight, than a path along edges is long.
+    points, cells = _between(points, cells, start, stop, 1.001 * longest + END_MM)
+    ends = []
     for place in (start, stop):
         points, cells, index = _with_vertex(points, cells, place)
         ends.append(index)
     if ends[0] == ends[1]:
         return points[ends]
-    if not _connected(cells, len(points), ends):
-        return None
     return np.asarray(EdgeFlipGeodesicSolver(points, cells).find_geodesic_path(*ends))
+
+
+def _between(
+    vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, stop: np.ndarray, reach: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The part of a surface whose distances from two places sum up to at most so much."""
+    near = np.linalg.norm(vertices - start, axis=1) + np.linalg.norm(vertices - stop, axis=1) < reach
+    used, cells = keep_vertices(vertices, faces, near)
+    return vertices[used], cells
+
+
+def _along_edges(points: np.ndarray, cells: np.ndarray, ends: list[int]) -> float:
+    """Length of the shortest path along edges between two vertices; infinite if there is none."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import dijkstra
+
+    edges = cells[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    lengths = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
+    # An edge of two faces is listed once in each sense, so that nothing is added up.
+    graph = coo_matrix((lengths, edges.T), (len(points),) * 2).tocsr()
+    return float(dijkstra(graph, directed=False, indices=ends[0])[ends[1]])
 
 
 def length_of(path: np.ndarray) -> float:
@@ -58,11 +84,3 @@ def _with_vertex(points: np.ndarray, cells: np.ndarray, place: np.ndarray) -> tu
     others = np.delete(cells, face, axis=0)
     return np.concatenate([points, closest[None]]), np.concatenate([others, parts]), new
 
-
-def _connected(cells: np.ndarray, count: int, ends: list[int]) -> bool:
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    edges = cells[:, [0, 1, 1, 2]].reshape(-1, 2)
-    labels = connected_components(coo_matrix((np.ones(len(edges)), edges.T), (count, count)), directed=False)[1]
-    return labels[ends[0]] == labels[ends[1]]

@@ -157,7 +157,8 @@ def breast_ratios(basis: TorsoBasis) -> np.ndarray:
     """(2, S) distance from each breast's centre across the ellipse on the mean body, 1 at its edge; it goes on everywhere."""
     mean, found = basis.subdivision @ basis.template_mm.astype(float), []
     for nipple in (basis.torso @ mean)[basis.landmarks[2:4]]:
-        found.append(np.hypot((mean[:, 0] - nipple[0]) / BREAST_ACROSS, (mean[:, 1] - nipple[1] - BREAST_ABOVE_NIPPLE) / BREAST_UP))
+        across, up = mean[:, 0] - nipple[0], mean[:, 1] - nipple[1] - BREAST_ABOVE_NIPPLE
+        found.append(np.hypot(across / BREAST_ACROSS, up / BREAST_UP))
     return np.stack(found)
 
 

@@ -58,12 +58,13 @@ def run(options: MeasureOptions, inputs: Inputs, folder: Path, progress: Progres
     for breast in breasts:
         found += shape_of(chest, breast)
     progress(0.85, "symmetry")
+    mirrored = mirrored_distance_mm(chest.mesh, plane)
     rows = [m.row for m in found] + [row for breast in breasts for row in volume_rows(breast, sources[breast.side])]
-    rows += [*differences(tuple(rows)), *_symmetry_rows(chest, plane)]
+    rows += [*differences(tuple(rows)), *_symmetry_rows(chest, plane, mirrored)]
     _write_curves(folder / "curves", found, folds, breasts)
     _write_meshes(folder / "meshes", breasts)
     places = {f"{side}_mm": values[side] for side in SIDES}
-    places |= {"stable": chest.places.stable.astype(float), "mirror_mm": mirrored_distance_mm(chest.mesh, plane)}
+    places |= {"stable": chest.places.stable.astype(float), "mirror_mm": mirrored}
     Measurements(folder, tuple(rows), (*warnings, *_notes(rows))).save(places)
 
 
@@ -191,11 +192,11 @@ def volume_rows(breast: BreastShape, source: str) -> list[Row]:
     ]
 
 
-def _symmetry_rows(chest: Chest, plane: MirrorPlane) -> list[Row]:
+def _symmetry_rows(chest: Chest, plane: MirrorPlane, mirrored: np.ndarray) -> list[Row]:
     marks = chest.landmarks_ras
     asymmetry = landmark_asymmetry_mm(marks)
     breast = np.minimum(chest.places.breast["left"], chest.places.breast["right"]) < 1.0
-    away = np.abs(mirrored_distance_mm(chest.mesh, plane))[breast]
+    away = np.abs(mirrored)[breast]
     return [
         Row("asymmetry of the landmarks", "", asymmetry, "mm", PICKED_MM, "Procrustes, root mean square"),
         Row(
@@ -215,10 +216,11 @@ def _notes(rows: list[Row]) -> list[str]:
         "Distances along the skin are unstretched: a tape from nipple to fold reads about 12 mm more.",
     ]
     for row in rows:
-        if row.name == "volume, left minus right" and abs(row.value) < PUBLISHED_REPEATABILITY_ML and "population" in row.method:
+        small = abs(row.value) < PUBLISHED_REPEATABILITY_ML
+        if row.name == "volume, left minus right" and small and "population" in row.method:
             notes.append(
-                f"The difference of {abs(row.value):.0f} ml between left and right is within the {PUBLISHED_REPEATABILITY_ML:.0f} ml "
-                "by which repeated measurements differ, as published."
+                f"The difference of {abs(row.value):.0f} ml between left and right is within the "
+                f"{PUBLISHED_REPEATABILITY_ML:.0f} ml by which repeated measurements differ, as published."
             )
     return notes
 

