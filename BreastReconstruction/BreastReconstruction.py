@@ -18,6 +18,7 @@ if importlib.util.find_spec("BreastReconstructionLib") is None:  # from source, 
 
 from BreastReconstructionPanels.cameras_section import CamerasSection
 from BreastReconstructionPanels.choices import show_path
+from BreastReconstructionPanels.clinic_section import ClinicSection
 from BreastReconstructionPanels.explore_section import ExploreSection
 from BreastReconstructionPanels.landmarks_section import LandmarksSection
 from BreastReconstructionPanels.logic import NOTHING_DONE, BreastReconstructionLogic, one_spelling
@@ -34,7 +35,7 @@ from BreastReconstructionPanels.stage_section import StageSection
 from BreastReconstructionPanels.surface_section import SurfaceSection
 from BreastReconstructionPanels.video_section import VideoSection
 
-from BreastReconstructionLib.capabilities import STAGES
+from BreastReconstructionLib.capabilities import STAGES, capability_of
 from BreastReconstructionLib.capabilities.torso.migration import settings_of_case
 from BreastReconstructionLib.capabilities.torso.stages import CAMERAS, DENSE, FIT, FRAMES, MARKERS, REPORT
 from BreastReconstructionLib.core.case import Case
@@ -43,7 +44,7 @@ from BreastReconstructionLib.core.run import StageState
 from BreastReconstructionLib.scene import patient
 
 # Stages of these sections are shown by them; any other gets a section of its own.
-SECTIONS = ("video", "cameras", "landmarks", "scale", "surface")
+SECTIONS = ("video", "cameras", "landmarks", "scale", "surface", "clinic")
 
 
 class BreastReconstruction(ScriptedLoadableModule):
@@ -93,18 +94,20 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.scale, self.surface = ScaleSection(self), SurfaceSection(self, make_process)
         self.result, self.patients = ResultSection(self), PatientsSection(self)
         self.explore = ExploreSection(self, make_process)
-        others = [stage for stage in STAGES if stage.section not in SECTIONS]
-        self.further_sections = [StageSection(self, stage, self.layout) for stage in others]
+        self.clinic = ClinicSection(self, self.layout)
+        self.further_sections = [StageSection(self, s, self.layout) for s in STAGES if s.section not in SECTIONS]
+        written = (self.video, self.cameras, self.landmarks, self.scale, self.surface, self.result, self.clinic)
+        self.sections = (*written, *self.further_sections)
         self.ui.casePathEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.casePathEdit.connect("currentPathChanged(QString)", self._on_case_path)
         self.ui.runAllButton.clicked.connect(self.run_to_the_end)
         self.ui.cancelButton.clicked.connect(self.current_run.process.cancel)
         self.ui.detailsButton.connect("toggled(bool)", self.ui.detailsText.setVisible)
-        scene = slicer.mrmlScene
-        self.addObserver(scene, slicer.vtkMRMLScene.StartCloseEvent, self._on_scene_closes)
-        self.addObserver(scene, slicer.vtkMRMLScene.EndCloseEvent, self._on_scene_changed)
-        self.addObserver(scene, slicer.vtkMRMLScene.EndImportEvent, self._on_scene_changed)
-        self.addObserver(scene, slicer.vtkMRMLScene.NodeRemovedEvent, self._on_node_removed)
+        scene, events = slicer.mrmlScene, slicer.vtkMRMLScene
+        self.addObserver(scene, events.StartCloseEvent, self._on_scene_closes)
+        for event in (events.EndCloseEvent, events.EndImportEvent):
+            self.addObserver(scene, event, self._on_scene_changed)
+        self.addObserver(scene, events.NodeRemovedEvent, self._on_node_removed)
         slicer.app.connect("aboutToQuit()", self.cleanup)
         self._connect_parameters()
         self.setup_section.refresh()
@@ -179,8 +182,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             except BreastReconstructionError as error:
                 self.say(str(error))
             show_path(self.ui.casePathEdit, self.parameters.case_folder)
-            sections = (self.video, self.cameras, self.landmarks, self.scale, self.surface, self.result)
-            for section in (*sections, *self.further_sections):
+            for section in self.sections:
                 section.refresh(self._states)
             self.patients.refresh()
             for button in (self.ui.framesButton, self.ui.camerasButton, self.ui.reconstructButton, self.ui.runAllButton):
@@ -213,8 +215,8 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def open_case(self) -> None:
         """Show what the case folder holds."""
-        steps = (self.video.show_frames, self.cameras.show_cameras, self.cameras.show_points)
-        for step in (*steps, self.landmarks.open_case, self.result.show, self.refresh):
+        steps = (self.video.show_frames, self.cameras.show_cameras, self.cameras.show_points, self.landmarks.open_case)
+        for step in (*steps, self.result.show, self.clinic.show, self.refresh):
             qt.QTimer.singleShot(0, step)  # one a turn of the event loop, so that the panel stays usable
 
     # Runs ----------------------------------------------------------------------------------------------------------
@@ -232,9 +234,8 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def run(self, stage) -> None:
         """Start what a stage needs and the stage itself in the background; what nothing changed is skipped."""
-        if not self.running:
-            # Markers are looked for as soon as there are frames: a mirrored one is told before the long run.
-            self.current_run.start((MARKERS, stage))
+        if not self.running:  # markers as soon as there are frames: a mirrored one is told before the long run
+            self.current_run.start((MARKERS, stage) if stage in capability_of(MARKERS).stages else (stage,))
             self.refresh()
 
     def complete_landmarks(self):
@@ -246,19 +247,19 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         show = {
             FRAMES.name: [self.video.show_frames, self.landmarks.open_case],
             MARKERS.name: [self.video.show_frames],
+            FIT.name: [self.video.show_frames],  # whether the patient moved
             CAMERAS.name: [self.cameras.show_cameras],
             DENSE.name: [self.cameras.show_points],
-            FIT.name: [self.video.show_frames],  # whether the patient moved
         }
-        for function in [] if skipped else show.get(name, []):
+        functions = show.get(name, [lambda: self.clinic.stage_done(name)])
+        for function in (*([] if skipped else functions), self.refresh):
             qt.QTimer.singleShot(0, function)
-        qt.QTimer.singleShot(0, self.refresh)
 
     def run_ended(self, finished: set) -> None:
         """Show the result, or say what comes next."""
         if REPORT.name in finished:
             self.result.show()
-        elif finished and self.landmarks.missing():
+        elif DENSE.name in finished and self.landmarks.missing():
             self.say(_("Done. Now place the six landmarks."))
         self.refresh()
 
@@ -274,8 +275,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.addObserver(self._node_observed, vtk.vtkCommand.ModifiedEvent, self._on_parameters)
 
     def _on_parameters(self, caller, event) -> None:
-        # One refresh for many changes in a row.
-        if not self._refresh_waits:
+        if not self._refresh_waits:  # one refresh for many changes in a row
             self._refresh_waits = True
             qt.QTimer.singleShot(0, self._refresh_once)
 

@@ -70,6 +70,10 @@ class OptionsForm:
             bind(combo, lambda: self._module.parameters, option.name, self._module.refresh)
             self._combos[option.name] = combo
             return combo
+        if option.kind is str:
+            line = qt.QLineEdit()
+            line.setProperty("SlicerParameterName", option.name)
+            return line
         edit = ctk.ctkPathLineEdit()
         edit.filters = ctk.ctkPathLineEdit.Dirs if option.metavar == "FOLDER" else ctk.ctkPathLineEdit.Files
         bind_path(edit, lambda: self._module.parameters, option.name, self._module.refresh)

@@ -58,7 +58,7 @@ def settings_of(parameters, landmarks) -> Settings:
         OptionError: a value is impossible.
     """
     p = parameters
-    values = {name: _plain(getattr(p, name)) for name in OPTIONS}
+    values = {name: _plain(getattr(p, name), option) for name, option in OPTIONS.items()}
     values["landmarks"] = landmarks
     values["cameras"] = p.camera_path if p.backend == "import" else p.backend
     further = [text for text in p.further_scales.split(";") if text]
@@ -116,6 +116,8 @@ def set_marker(parameters, known: KnownMarker | None) -> None:
     parameters.marker_mm = 0.0 if known is None else known.side_mm
 
 
-def _plain(value):
+def _plain(value, option):
     """A parameter's value without what a spin box's decimals add; an empty path is none."""
-    return round(value, 6) if isinstance(value, float) else value or None if isinstance(value, str) else value
+    if isinstance(value, float):
+        return round(value, 6)
+    return None if option.kind is Path and value == "" else value

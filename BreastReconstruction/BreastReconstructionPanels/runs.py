@@ -6,7 +6,8 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.capabilities import STAGES
+from BreastReconstructionLib.capabilities import STAGES, capability_of
+from BreastReconstructionLib.capabilities.torso.stages import FRAMES
 from BreastReconstructionLib.core.errors import BreastReconstructionError
 from BreastReconstructionLib.core.run import Outcome
 from BreastReconstructionLib.core.settings import write_settings
@@ -37,9 +38,10 @@ class Run:
     def start(self, stages) -> None:
         """Keep the settings with the case, and run it up to the given stages; or say what is missing for that."""
         parameters = self._module.parameters
-        if not parameters.video:
+        films = any(FRAMES in (*stage.before(), stage) and stage in capability_of(FRAMES).stages for stage in stages)
+        if films and not parameters.video:
             self._module.say(_("Choose a video first."))
-        elif not Path(parameters.video).exists():
+        elif films and not Path(parameters.video).exists():
             self._module.say(_("{path} does not exist; choose the video again.").format(path=parameters.video))
         elif not parameters.case_folder:
             self._module.say(_("Choose a case folder first."))

@@ -75,12 +75,14 @@ class Capability:
         name: of its folder below `capabilities`.
         stages: in the order in which they run.
         commands: 'module:function' that adds its commands to the command line: commands(adder).
+        say: 'module:function' that tells what a stage made: say(case, stage, console).
         migrate: 'module:function' that brings the record of an older case's stages to the present form, '' if there are none.
     """
 
     name: str
     stages: tuple[Stage[Any, Any], ...]
     commands: str
+    say: str = ""
     migrate: str = ""
 
 

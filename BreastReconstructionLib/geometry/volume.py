@@ -73,8 +73,12 @@ class Volume:
         return self
 
 
-def read_volume(path: Path) -> Volume:
+def read_volume(path: Path, vectors: bool = False) -> Volume:
     """Read NRRD, NIfTI or MetaImage, or a folder of one DICOM series, with SimpleITK.
+
+    Args:
+        path: the file or folder.
+        vectors: it holds displacements; the last axis of its values are their components.
 
     Raises:
         VolumeError: no volume can be read, or its place in the patient is impossible.
@@ -88,9 +92,9 @@ def read_volume(path: Path) -> Volume:
         image = _read_series(path) if path.is_dir() else sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise VolumeError(f"{path.name} cannot be read as a volume; give NRRD, NIfTI, MetaImage, or a DICOM folder.") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+    if image.GetDimension() != 3 or (image.GetNumberOfComponentsPerPixel() == 3) != vectors:
         raise VolumeError(f"{path.name} is no volume of grey values; give a CT or MRI series.")
-    return volume_of(image).checked(path.name)
+    return volume_of(image) if vectors else volume_of(image).checked(path.name)
 
 
 def volume_of(image: Any) -> Volume:
@@ -115,13 +119,14 @@ def image_of(volume: Volume, is_vector: bool = False) -> Any:
     return image
 
 
-def write_volume(path: Path, volume: Volume, is_vector: bool = False) -> None:
-    """Write a volume, compressed, in one step; the suffix decides the format.
+def write_volume(path: Path, volume: Volume, is_vector: bool = False, compressed: bool = True) -> None:
+    """Write a volume in one step; the suffix decides the format.
 
     Args:
         path: see SUFFIXES.
         volume: what to write.
         is_vector: the last axis of the values are the components of a vector.
+        compressed: smaller, and slower.
     """
     import SimpleITK as sitk
 
@@ -129,7 +134,7 @@ def write_volume(path: Path, volume: Volume, is_vector: bool = False) -> None:
     with replacing(path) as partial:
         temporary = partial.with_name("partial-" + path.name.removesuffix(suffix) + suffix)
         try:
-            sitk.WriteImage(image_of(volume, is_vector), str(temporary), useCompression=True)
+            sitk.WriteImage(image_of(volume, is_vector), str(temporary), useCompression=compressed)
             temporary.replace(partial)
         finally:
             temporary.unlink(missing_ok=True)

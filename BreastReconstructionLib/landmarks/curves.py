@@ -22,12 +22,24 @@ def write_curve(path: Path, points_ras: np.ndarray, kind: str) -> None:
 
     Linear, so that the length that Slicer shows is the polyline's.
     """
+    write_json(path, {"@schema": SCHEMA, "markups": [_markup(points_ras, kind)]})
+
+
+def write_boundaries(case: Path, curves_ras: dict[str, np.ndarray]) -> Path:
+    """Keep closed curves, (N, 3) RAS mm by name, in a case folder; returns the file."""
+    markups = []
+    for points in curves_ras.values():
+        markups += [_markup(points, CLOSED_CURVE)]
+    path = case / "boundaries.mrk.json"
+    write_json(path, {"@schema": SCHEMA, "markups": markups})
+    return path
+
+
+def _markup(points_ras: np.ndarray, kind: str) -> dict:
     positions = (np.asarray(points_ras, float) * _TO_LPS).tolist()
     points = [{"id": str(i + 1), "label": "", "position": p, "positionStatus": "defined"} for i, p in enumerate(positions)]
-    markup = {"type": kind, "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}
-    if kind != LINE:
-        markup |= {"curveType": "linear"}
-    write_json(path, {"@schema": SCHEMA, "markups": [markup]})
+    curve = {} if kind == LINE else {"curveType": "linear"}
+    return {"type": kind, "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points, **curve}
 
 
 def read_points(path: Path) -> dict[str, np.ndarray]:
@@ -59,6 +71,11 @@ def read_closed_curves(path: Path) -> list[np.ndarray]:
 def read_curve_points(path: Path) -> np.ndarray:
     """Return the (N, 3) points, RAS mm, of a markups file in their order."""
     return np.array([point for _, point in _points_of(path)])
+
+
+def read_kind(path: Path) -> str:
+    """Return what a markups file holds: LINE, CURVE, CLOSED_CURVE or another of Slicer's words."""
+    return str(_markups(path)[0].get("type", ""))
 
 
 def _points_of(path: Path) -> list[tuple[str, np.ndarray]]:

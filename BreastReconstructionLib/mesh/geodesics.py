@@ -83,4 +83,3 @@ def _with_vertex(points: np.ndarray, cells: np.ndarray, place: np.ndarray) -> tu
         return points, cells, int(corners[gap.argmin()])
     others = np.delete(cells, face, axis=0)
     return np.concatenate([points, closest[None]]), np.concatenate([others, parts]), new
-

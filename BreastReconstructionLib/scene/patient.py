@@ -16,7 +16,7 @@ ROLE = "BreastReconstruction.role"
 
 def find_node(case: Path, role: str):
     """Return the node of a case that has a role, or None."""
-    for node in _nodes(case):
+    for node in nodes_of(case):
         if node.GetAttribute(ROLE) == role:
             return node
     return None
@@ -71,7 +71,7 @@ def remove_case(case: Path) -> None:
     if folder is None:
         return
     slicer.mrmlScene.SaveStateForUndo()
-    for node in _nodes(case):
+    for node in nodes_of(case):
         slicer.mrmlScene.RemoveNode(node)
     _hierarchy().RemoveItem(folder)
 
@@ -79,7 +79,7 @@ def remove_case(case: Path) -> None:
 def show_only(case: Path) -> None:
     """Show the nodes of one case and hide those of the others."""
     for other in cases_in_scene():
-        for node in _nodes(other):
+        for node in nodes_of(other):
             display = node.GetDisplayNode() if node.IsA("vtkMRMLDisplayableNode") else None
             if display is not None and other != case:
                 display.SetVisibility(False)
@@ -104,7 +104,8 @@ def _find_folder(case: Path) -> int | None:
     return next((item for item in _folder_items() if hierarchy.GetItemAttribute(item, CASE) == str(case)), None)
 
 
-def _nodes(case: Path) -> list:
+def nodes_of(case: Path) -> list:
+    """Return all nodes of a case."""
     scene = slicer.mrmlScene
     every = [scene.GetNthNode(i) for i in range(scene.GetNumberOfNodes())]
     return [node for node in every if node.GetAttribute(CASE) == str(case)]

@@ -13,4 +13,5 @@ CLINIC = Capability(
         SUMMARY,
     ),
     commands="capabilities.clinic.commands:add",
+    say="capabilities.clinic.commands:say_result",
 )

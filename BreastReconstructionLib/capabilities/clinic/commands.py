@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from ...core.case import Case
 from ...core.commands import Commands
 from ...core.console import Console
 from ...core.run import run
 from ...core.settings import Settings, every_option, read_settings
-from ...core.stage import stage_named
+from ...core.stage import Stage, stage_named
 from . import CLINIC
 from .stages import COMPARE, MEASURE, REGISTER, SKIN, SUMMARY
 
@@ -42,6 +43,11 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     if goal is not SKIN:
         Case(options.output)  # it must be there
     case = run(options.output, CLINIC, settings_given(options, options.output), (goal,), console.event, console.token)
+    say_result(case, goal, console)
+
+
+def say_result(case: Case, goal: Stage[Any, Any], console: Console) -> None:
+    """Say what a stage made."""
     result = case.result(goal)
     lines = [f"{goal.title} is done; its files are in {case.path(goal)}"]
     values: dict = {"case": str(case.folder), "stage": goal.name}

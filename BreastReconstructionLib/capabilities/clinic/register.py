@@ -84,10 +84,11 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
     }
     doubts = _doubts(mesh, decides, skin, transform, numbers, options)
     if numbers["median_mm"] > REFUSED_MM and not options.trust_registration:
+        apart = f"{numbers['median_mm']:.0f} mm apart on {_where(options.region)} (median)"
+        why = " ".join(doubts) or "Is it the same patient, not mirrored, in millimetres?"
         raise RegistrationError(
-            f"The surface does not match the volume's skin: {numbers['median_mm']:.0f} mm apart on {_where(options.region)} (median)"
-            f". {' '.join(doubts) or 'Is it the same patient, not mirrored, in millimetres?'} Place landmarks on the volume, or "
-            "say that you have checked it."
+            f"The surface does not match the volume's skin: {apart}. {why} Place landmarks on the volume, or say that you have "
+            "checked it."
         )
     if options.deformable:
         progress(0.75, "bending to the volume's posture")

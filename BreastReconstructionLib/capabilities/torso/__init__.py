@@ -18,5 +18,6 @@ TORSO = Capability(
         REPORT,
     ),
     commands="capabilities.torso.commands:add",
+    say="capabilities.torso.commands:say_result",
     migrate="capabilities.torso.migration:migrate",
 )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ...capabilities import STAGES, capability_of
-from ...capabilities.torso import TORSO
-from ...capabilities.torso.commands import say_result
+from ...capabilities import CAPABILITIES, STAGES, capability_of
 from ...capabilities.torso.stages import REPORT
 from ...core.case import Case
 from ...core.commands import Commands
@@ -15,7 +13,7 @@ from ...core.console import Console
 from ...core.errors import BreastReconstructionError, OptionError
 from ...core.run import StageState, run, states
 from ...core.settings import read_settings
-from ...core.stage import stage_named
+from ...core.stage import resolve, stage_named
 
 
 def add(commands: Commands) -> None:
@@ -36,7 +34,8 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     if any(goal not in capability.stages for goal in goals):
         raise OptionError("The stages that are wanted belong to different capabilities; run one after the other.")
     settings = read_settings(options.case, STAGES)
-    say_result(run(options.case, capability, settings, goals, console.event, console.token), goals[-1], console)
+    case = run(options.case, capability, settings, goals, console.event, console.token)
+    resolve(capability.say)(case, goals[-1], console)
 
 
 def _inspect(options: argparse.Namespace, console: Console) -> None:
@@ -61,6 +60,7 @@ def _inspect(options: argparse.Namespace, console: Console) -> None:
 def _states(case: Case) -> dict[str, StageState]:
     """How the stages stand by the case's own settings; nothing if it has none, or the inputs are gone."""
     try:
-        return states(case, TORSO, read_settings(case.folder, STAGES))
+        settings = read_settings(case.folder, STAGES)
+        return {name: state for each in CAPABILITIES for name, state in states(case, each, settings).items()}
     except (BreastReconstructionError, OSError):
         return {}

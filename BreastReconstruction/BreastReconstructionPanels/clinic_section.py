@@ -1,0 +1,187 @@
+"""Section Combine and measure: the surface with a CT or MRI, in numbers, and against an earlier visit."""
+
+from pathlib import Path
+
+import ctk
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from BreastReconstructionLib.capabilities.clinic.stages import COMPARE, MEASURE, REGISTER, SKIN, SUMMARY
+from BreastReconstructionLib.capabilities.torso.stages import SURFACE
+from BreastReconstructionLib.core.errors import BreastReconstructionError
+from BreastReconstructionLib.core.options import options_of
+from BreastReconstructionLib.core.run import StageState
+from BreastReconstructionLib.landmarks.curves import write_boundaries
+from BreastReconstructionLib.mesh.files import read_mesh
+from BreastReconstructionLib.scene import clinic
+
+from .choices import bind_path, fill, select, show_path
+from .form import OptionsForm
+
+SKIN_COLOUR, WALL_COLOUR, BREAST_COLOUR = (0.75, 0.75, 0.8), (0.4, 0.6, 0.9), (0.9, 0.6, 0.5)
+# The wall whose volumes are shown first.
+SHOWN_WALL = "population"
+SHOWN_CURVES = ("notch-to-nipple-along", "inframammary-fold", "breast-boundary")
+
+
+class ClinicSection:
+    """Chooses a volume, registers, measures, compares, and shows what came of it.
+
+    Args:
+        module: the panel.
+        layout: the section is put at its end.
+    """
+
+    def __init__(self, module, layout):
+        self._module, self._edited = module, False
+        section = ctk.ctkCollapsibleButton()
+        section.text = _("Combine and measure")
+        section.objectName = "clinicSection"
+        self._rows = qt.QFormLayout(section)
+        self.volume = qt.QComboBox()
+        self.volume.toolTip = _("A CT or MRI of this patient that is loaded in Slicer (DICOM, NRRD, NIfTI)")
+        self._rows.addRow(_("CT or MRI"), self.volume)
+        self._forms = []
+        self.state, self.buttons = {}, {}
+        self._add_stage(SKIN, None)
+        self._add_stage(REGISTER, _("Register to the volume"), self.register)
+        self._add_stage(MEASURE, _("Measure"), self.measure)
+        self.earlier = ctk.ctkPathLineEdit()
+        self.earlier.filters = ctk.ctkPathLineEdit.Dirs
+        self.earlier.toolTip = _("Case folder of an earlier visit of the same patient")
+        bind_path(self.earlier, lambda: module.parameters, "earlier", module.refresh)
+        self._rows.addRow(_("Earlier visit"), self.earlier)
+        self._add_stage(COMPARE, _("Compare"), lambda: module.run(COMPARE))
+        self._add_stage(SUMMARY, _("Write PDF"), lambda: module.run(SUMMARY))
+        self.text = qt.QLabel()
+        self.text.wordWrap = True
+        self._rows.addRow(self.text)
+        layout.addWidget(section)
+        section.collapsed = True
+        self._section = section  # kept: the panel lets go what nobody holds
+        self._show = {
+            SKIN.name: self._show_skin,
+            REGISTER.name: self._show_registration,
+            MEASURE.name: self._show_measurements,
+            COMPARE.name: self._show_change,
+            SUMMARY.name: self._say_pdf,
+        }
+
+    def refresh(self, states) -> None:
+        """Show volumes, parameters and states."""
+        found = [(node.GetID(), node.GetName()) for node in clinic.volumes_in_scene()]
+        chosen = self.volume.itemData(self.volume.currentIndex) if self.volume.count else ""
+        fill(self.volume, [("", _("(choose)")), *found])
+        select(self.volume, chosen)
+        show_path(self.earlier, self._module.parameters.earlier)
+        ready = states[SURFACE.name] is not StageState.NOT_DONE and not self._module.running
+        for form in self._forms:
+            form.refresh()
+        for stage, button in self.buttons.items():
+            button.enabled = ready
+            self.state[stage].text = self._module.state_words(stage, states[stage.name]) if ready else _("Needs a surface.")
+
+    def register(self) -> None:
+        """Find the skin of the chosen volume, and bring the surface to it."""
+        node = slicer.mrmlScene.GetNodeByID(self.volume.itemData(self.volume.currentIndex) or "")
+        if node is None:
+            self._module.say(_("Choose the CT or MRI volume first; load it in Slicer by DICOM or Add Data."))
+            return
+        try:
+            path = clinic.file_of_volume(node, self._module.case_folder / "scan")
+        except BreastReconstructionError as error:
+            self._module.say(str(error))
+            return
+        self._module.parameters.volume = str(path)
+        self._module.run(REGISTER)
+
+    def measure(self) -> None:
+        """Measure, by the boundaries as they are in the scene if somebody moved them."""
+        case = self._module.case_folder
+        measured = self._module.result_of(MEASURE)
+        drawn = clinic.read_boundaries(case) if case is not None and measured is not None else {}
+        if drawn and clinic.differ(drawn, measured.curves):
+            self._module.parameters.breast_boundaries = str(write_boundaries(case, drawn))
+        self._module.run(MEASURE)
+
+    def stage_done(self, name: str) -> None:
+        """Show what a stage made."""
+        if name in self._show:
+            self._show[name]()
+
+    def show(self) -> None:
+        """Show all that the case holds."""
+        for stage in (SKIN, MEASURE, COMPARE, REGISTER):
+            if self._module.has(stage):
+                self._show[stage.name]()
+
+    def _add_stage(self, stage, words, run=None) -> None:
+        options = [option for option in options_of(stage.options) if not option.by_hand]
+        if options:
+            form = qt.QWidget()
+            self._forms.append(OptionsForm(self._module, form, options))
+            self._rows.addRow(form)
+        if words is not None:
+            button, state = qt.QPushButton(words), qt.QLabel()
+            button.objectName = f"{stage.name}Button"
+            button.clicked.connect(run)
+            self._rows.addRow(button, state)
+            self.buttons[stage], self.state[stage] = button, state
+
+    def _show_skin(self) -> None:
+        found = self._module.result_of(SKIN)
+        if found is not None:
+            clinic.show_mesh(self._module.case_folder, found.mesh, clinic.SCAN_SKIN, SKIN_COLOUR, 0.5)
+
+    def _show_registration(self) -> None:
+        case, found = self._module.case_folder, self._module.result_of(REGISTER)
+        if found is None:
+            return
+        clinic.place_in_scan(case, found.surface_to_scan, found.deformation)
+        numbers = found.numbers
+        lines = [
+            _("Ribs and sternum lie {median:.1f} mm from the volume's skin (median; 90 % within {p90:.1f} mm).").format(
+                median=numbers["median_mm"], p90=numbers["p90_mm"]
+            ),
+            *(_("DOUBTFUL: {doubt}").format(doubt=doubt) for doubt in found.doubts),
+            *found.warnings,
+        ]
+        self.text.text = "\n".join(lines)
+
+    def _show_measurements(self) -> None:
+        case, found = self._module.case_folder, self._module.result_of(MEASURE)
+        if found is None:
+            return
+        clinic.show_curves(case, found.curves, SHOWN_CURVES)
+        meshes = {name: read_mesh(path) for name, path in found.meshes.items()}
+        for name, mesh in meshes.items():
+            if "-wall-" in name:
+                clinic.show_mesh(case, mesh, name, WALL_COLOUR, 0.6, shown=name.endswith(SHOWN_WALL))
+        closed = {name: mesh for name, mesh in meshes.items() if "-breast-" in name and name.endswith(SHOWN_WALL)}
+        clinic.show_segments(case, closed)
+        columns = [_("measured"), _("side"), _("value"), _("unit"), _("uncertainty"), _("how")]
+        rows = [[r.name, r.side, f"{r.value:.1f}", r.unit, f"{r.uncertainty:.1f}", r.method] for r in found.rows]
+        clinic.show_table(case, clinic.MEASUREMENTS, columns, rows)
+        clinic.place_new_nodes(case)
+        shown = [row.words() for row in found.rows if "volume" in row.name or "notch to nipple" in row.name]
+        self.text.text = "\n".join([*shown, *found.warnings])
+
+    def _show_change(self) -> None:
+        case, found = self._module.case_folder, self._module.result_of(COMPARE)
+        if found is None:
+            return
+        clinic.show_map(case, found.mesh, "change_mm", clinic.CHANGE)
+        columns = [_("changed"), _("side"), _("by"), _("unit"), _("uncertainty"), _("exceeds it"), _("how")]
+        pairs = zip(found.rows, found.exceeding, strict=True)
+        rows = [
+            [r.name, r.side, f"{r.value:+.1f}", r.unit, f"{r.uncertainty:.1f}", _("yes") if e else "", r.method] for r, e in pairs
+        ]
+        clinic.show_table(case, clinic.CHANGES, columns, rows)
+        clinic.place_new_nodes(case)
+        self.text.text = "\n".join([*(row.words() for row in found.rows if row.unit == "ml"), *found.warnings])
+
+    def _say_pdf(self) -> None:
+        found = self._module.result_of(SUMMARY)
+        if found is not None:
+            self.text.text = _("The PDF is in {path}.").format(path=Path(self._module.case_folder) / found.path.name)

@@ -1,0 +1,229 @@
+"""Nodes of what is combined and measured: the volume's skin, transforms, curves, tables, segments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import numpy_to_vtk, vtk_to_numpy
+
+from ..core.errors import VolumeError
+from ..geometry.transforms import RAS_TO_LPS, Frame, Similarity
+from ..geometry.volume import SUFFIXES, Volume, read_volume, write_volume
+from ..landmarks.curves import CLOSED_CURVE, LINE, read_curve_points, read_kind
+from ..mesh.mesh import TriangleMesh
+from .nodes import SURFACE
+from .patient import ROLE, find_node, make_node, nodes_of
+
+SCAN_SKIN, CHANGE, TO_SCAN, BENT_TO_SCAN, SEGMENTATION = "scan skin", "change", "to the volume", "bent to the volume", "segments"
+MEASUREMENTS, CHANGES, MARK = "measurements", "changes", "measured "
+# What is in the volume's space already.
+IN_SCAN = (SCAN_SKIN, TO_SCAN, BENT_TO_SCAN)
+LARGEST_CHANGE_MM = 10.0
+_CURVE_CLASSES = {LINE: "vtkMRMLMarkupsLineNode", CLOSED_CURVE: "vtkMRMLMarkupsClosedCurveNode"}
+
+
+def volumes_in_scene() -> list:
+    """Return the scalar volumes that a person loaded: no vector volumes, no label maps, no frames of a video."""
+    scene = slicer.mrmlScene
+    every = [
+        scene.GetNthNodeByClass(i, "vtkMRMLScalarVolumeNode")
+        for i in range(scene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode"))
+    ]
+    return [node for node in every if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetAttribute(ROLE)]
+
+
+def file_of_volume(node, folder: Path) -> Path:
+    """Return a file of a volume node: its own where it lies as it was read, else one that is written into a folder.
+
+    Raises:
+        VolumeError: a transform above it bends it.
+    """
+    storage, parent = node.GetStorageNode(), node.GetParentTransformNode()
+    if parent is None and storage is not None and not node.GetModifiedSinceRead():
+        path = Path(storage.GetFileName() or "")
+        if path.is_file() and path.name.endswith(SUFFIXES):
+            return path
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    if parent is not None:
+        if not parent.IsTransformToWorldLinear():
+            raise VolumeError(f"A transform above the volume {node.GetName()} bends it; harden it, or take the volume out of it.")
+        world = vtk.vtkMatrix4x4()
+        parent.GetMatrixTransformToWorld(world)
+        vtk.vtkMatrix4x4.Multiply4x4(world, matrix, matrix)
+    image = node.GetImageData()
+    if image is None:
+        raise VolumeError(f"The volume {node.GetName()} holds no values; load it again.")
+    values = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+    ijk_to_ras = np.array([[matrix.GetElement(row, column) for column in range(4)] for row in range(4)])
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "volume.nrrd"
+    write_volume(path, Volume(values, ijk_to_ras).checked(node.GetName()), compressed=False)
+    return path
+
+
+def show_mesh(
+    case: Path, mesh: TriangleMesh, role: str, color: tuple[float, float, float], opacity: float = 1.0, shown: bool = True
+):
+    """Return the model node of a mesh of a case (mm, RAS), in one colour, outlined in the slice views."""
+    node = make_node(case, role, "vtkMRMLModelNode", role)
+    node.SetAndObservePolyData(mesh.require(Frame.PATIENT).as_polydata())
+    display = node.GetDisplayNode()
+    display.SetColor(*color)
+    display.SetOpacity(opacity)
+    display.SetVisibility2D(True)
+    display.SetVisibility(shown)
+    return node
+
+
+def show_map(case: Path, mesh: TriangleMesh, scalar: str, role: str, limit_mm: float = LARGEST_CHANGE_MM):
+    """Return the model node of a mesh coloured by a signed distance, blue over white to red."""
+    node = show_mesh(case, mesh, role, (1.0, 1.0, 1.0))
+    display = node.GetDisplayNode()
+    display.SetActiveScalar(scalar, vtk.vtkAssignAttribute.POINT_DATA)
+    for name in ("vtkMRMLColorTableNodeFileDivergingBlueRed.txt", "vtkMRMLColorTableNodeRainbow"):
+        display.SetAndObserveColorNodeID(name)
+        if display.GetColorNode() is not None:
+            break
+    display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseManualScalarRange)
+    display.SetScalarRange(-limit_mm, limit_mm)
+    display.SetScalarVisibility(True)
+    return node
+
+
+def place_in_scan(case: Path, surface_to_scan: Similarity, deformation: Path | None = None):
+    """Put a transform above all of a case that is in the surface's space; nothing is hardened. Returns the transform's node.
+
+    Args:
+        case: whose nodes.
+        surface_to_scan: from the surface's space to the volume's.
+        deformation: displacements to apply after it, or None.
+    """
+    node = make_node(case, TO_SCAN, "vtkMRMLLinearTransformNode", TO_SCAN)
+    matrix = vtk.vtkMatrix4x4()
+    linear = surface_to_scan.scale * surface_to_scan.rotation
+    for row in range(3):
+        for column in range(3):
+            matrix.SetElement(row, column, float(linear[row, column]))
+        matrix.SetElement(row, 3, float(surface_to_scan.translation[row]))
+    node.SetMatrixTransformToParent(matrix)
+    bent = None
+    if deformation is not None:
+        bent = make_node(case, BENT_TO_SCAN, "vtkMRMLGridTransformNode", BENT_TO_SCAN)
+        bent.SetAndObserveTransformToParent(_grid_transform(read_volume(deformation, vectors=True)))
+    node.SetAndObserveTransformNodeID(None if bent is None else bent.GetID())
+    for other in nodes_of(case):
+        if (
+            other.IsA("vtkMRMLTransformableNode")
+            and other.GetAttribute(ROLE) not in IN_SCAN
+            and other.IsA("vtkMRMLDisplayableNode")
+        ):
+            other.SetAndObserveTransformNodeID(node.GetID())
+    return node
+
+
+def place_new_nodes(case: Path) -> None:
+    """Put nodes that were made after the registration below its transform too."""
+    node = find_node(case, TO_SCAN)
+    surface = find_node(case, SURFACE)
+    if node is None or surface is None or surface.GetParentTransformNode() is None:
+        return
+    for other in nodes_of(case):
+        wanted = (
+            other.IsA("vtkMRMLDisplayableNode")
+            and other.IsA("vtkMRMLTransformableNode")
+            and other.GetAttribute(ROLE) not in IN_SCAN
+        )
+        if wanted and not other.IsA("vtkMRMLTransformNode"):
+            other.SetAndObserveTransformNodeID(node.GetID())
+
+
+def _grid_transform(field: Volume) -> vtk.vtkObject:
+    """The displacements as Slicer keeps them: an oriented grid, vectors as point scalars. A plain one is silently no movement."""
+    values = field.values @ RAS_TO_LPS.T  # vectors to RAS
+    depth, height, width, _ = values.shape
+    image = vtk.vtkImageData()
+    image.SetDimensions(width, height, depth)
+    image.SetSpacing(*map(float, field.spacing_mm))
+    image.SetOrigin(*map(float, field.ijk_to_ras[:3, 3]))
+    scalars = numpy_to_vtk(np.ascontiguousarray(values.reshape(-1, 3), np.float32), deep=True)
+    image.GetPointData().SetScalars(scalars)
+    grid = slicer.vtkOrientedGridTransform()
+    directions = vtk.vtkMatrix4x4()
+    axes = field.ijk_to_ras[:3, :3] / field.spacing_mm
+    for row in range(3):
+        for column in range(3):
+            directions.SetElement(row, column, float(axes[row, column]))
+    grid.SetGridDirectionMatrix(directions)
+    grid.SetDisplacementGridData(image)
+    grid.SetInterpolationModeToLinear()
+    return grid
+
+
+def show_curves(case: Path, files: dict[str, Path], shown: Iterable[str]):
+    """Return the markups nodes of measured lines and curves, by name; those whose name holds none of `shown` are hidden."""
+    made, shown = {}, tuple(shown)
+    for name, path in files.items():
+        kind, points = read_kind(path), read_curve_points(path)
+        node = make_node(case, MARK + name, _CURVE_CLASSES.get(kind, "vtkMRMLMarkupsCurveNode"), name)
+        with slicer.util.NodeModify(node):
+            node.RemoveAllControlPoints()
+            if kind != LINE:
+                node.SetCurveTypeToLinear()  # so that its own length is the path's
+            for point in points:
+                node.AddControlPoint(vtk.vtkVector3d(*map(float, point)))
+        display = node.GetDisplayNode()
+        display.SetPointLabelsVisibility(False)
+        display.SetGlyphScale(0.6 if kind != LINE else 1.2)
+        display.SetVisibility(any(word in name for word in shown))
+        made[name] = node
+    return made
+
+
+def show_table(case: Path, role: str, columns: list[str], rows: list[list[str]]):
+    """Return the table node of rows of text."""
+    node = make_node(case, role, "vtkMRMLTableNode", role)
+    node.RemoveAllColumns()
+    for number, name in enumerate(columns):
+        array = vtk.vtkStringArray()
+        array.SetName(name)
+        for row in rows:
+            array.InsertNextValue(row[number])
+        node.AddColumn(array)
+    return node
+
+
+def show_segments(case: Path, meshes: dict[str, TriangleMesh]):
+    """Return the segmentation node of closed meshes, one segment each, which Segment Editor can edit."""
+    node = make_node(case, SEGMENTATION, "vtkMRMLSegmentationNode", SEGMENTATION)
+    segmentation = node.GetSegmentation()
+    segmentation.RemoveAllSegments()
+    for name, mesh in meshes.items():
+        node.AddSegmentFromClosedSurfaceRepresentation(mesh.require(Frame.PATIENT).as_polydata(), name)
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetVisibility3D(False)
+    return node
+
+
+def read_boundaries(case: Path) -> dict[str, np.ndarray]:
+    """Return the (N, 3) points of the boundary curves as they are in the scene now, in the surface's own space, by name."""
+    found = {}
+    for node in nodes_of(case):
+        role = node.GetAttribute(ROLE) or ""
+        if role.startswith(MARK) and role.endswith("breast-boundary"):
+            count = node.GetNumberOfControlPoints()
+            found[role.removeprefix(MARK)] = np.array([node.GetNthControlPointPosition(i) for i in range(count)])
+    return found
+
+
+def differ(drawn: dict[str, np.ndarray], files: dict[str, Path]) -> bool:
+    """Tell whether somebody moved a boundary since it was measured, by more than what files round off."""
+    for name, points in drawn.items():
+        kept = read_curve_points(files[name]) if name in files else np.empty((0, 3))
+        if kept.shape != points.shape or np.abs(kept - points).max() > 0.01:
+            return True
+    return False
