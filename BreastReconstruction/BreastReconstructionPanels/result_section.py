@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from BreastReconstructionLib.capabilities.torso.stages import REPORT, SURFACE
 from BreastReconstructionLib.mesh.files import write_ply
-from BreastReconstructionLib.scene import nodes, patient, views
+from BreastReconstructionLib.scene import clinic, nodes, patient, views
 
 
 class ResultSection:
@@ -67,6 +67,7 @@ class ResultSection:
             return
         nodes.show_surface(case, mesh, self._module.parameters.colouring)
         nodes.show_landmarks(case, landmarks_ras)
+        clinic.place_new_nodes(case)
         self._write_provenance(case, report.numbers, report.doubts)
         self._module.cameras.show_cameras()
         self._module.cameras.show_points()

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..geometry.transforms import MODEL_AXES_TO_RAS
 from ..mesh.boundary import boundary_loops
 from ..mesh.patch import Patch, closed_between, signed_volume
 from .basis import load_torso_basis
 from .deformation import Breast, Deformation, breast_faces, breast_height, diffused, pose, smoothstep
-from .torso import Torso, TorsoParameters, make_torso
+from .torso import Torso, TorsoParameters, make_torso, torso_of_body
 from .variation import Variation, landmark_vertices
 
 # MakeHuman's smallest cup still has a breast; this much of the step from the average to the smallest cup farther, the chest
@@ -95,6 +96,28 @@ def lying(body_mm: np.ndarray, fall: float = 1.0) -> np.ndarray:
     front = smoothstep(body_mm[:, 2], np.median(body_mm[:, 2]), navel[2])
     result[:, 2] -= fall * 18.0 * low * front
     return pose(result, marks, Deformation(arms_degrees=25.0 * fall))
+
+
+def at_visit(torso: Torso, visit: int, added_ml: float = 0.0, lifted_mm: float = 0.0) -> Torso:
+    """Return the torso of a body at another visit: a posture of the day, and what changed of the left breast.
+
+    Args:
+        torso: at visit 0.
+        visit: 0 keeps the posture; others hold arms and shoulders a little otherwise.
+        added_ml: by which the left breast grew.
+        lifted_mm: how far its nipple was lifted.
+    """
+    if not visit and not added_ml and not lifted_mm:
+        return torso
+    body = torso.body_ras @ MODEL_AXES_TO_RAS
+    if added_ml or lifted_mm:
+        body = changed(body, True, added_ml, lifted_mm)
+    if visit:
+        rng = np.random.default_rng([41, visit])
+        marks = body[landmark_vertices(load_torso_basis())]
+        stance = Deformation(arms_degrees=float(rng.normal(0.0, 4.0)), shoulders_forward_degrees=float(rng.normal(0.0, 1.5)))
+        body = pose(body, marks, stance)
+    return torso_of_body(body)
 
 
 def changed(body_mm: np.ndarray, left: bool, added_ml: float, lifted_mm: float = 0.0) -> np.ndarray:

@@ -113,7 +113,13 @@ def make_torso(parameters: TorsoParameters, deformation: Deformation | None = No
         body = deform(body, (basis.torso @ body)[basis.landmarks], deformation, basis)
     if variation is not None:
         body = vary(body, variation, basis)
-    skin = basis.torso @ body
+    return torso_of_body(body)
+
+
+def torso_of_body(body_mm: np.ndarray) -> Torso:
+    """Cut and close the torso of the (S, 3) skin of an upper body, model axes."""
+    basis = load_torso_basis()
+    skin = basis.torso @ body_mm
     to_model = fit_similarity(skin[basis.landmarks], OFFICIAL_MEAN_ANCHORS_MODEL)
 
     closed_model, faces = _close(to_model.apply(skin), basis)
@@ -125,7 +131,7 @@ def make_torso(parameters: TorsoParameters, deformation: Deformation | None = No
         skin_vertex_count=len(skin),
         skin_face_count=len(basis.skin_faces),
         landmarks_ras=closed[basis.landmarks],
-        body_ras=body @ MODEL_AXES_TO_RAS.T,
+        body_ras=body_mm @ MODEL_AXES_TO_RAS.T,
         to_model=to_model.after(ras_to_model_axes),
     )
 

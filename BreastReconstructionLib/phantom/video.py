@@ -22,6 +22,7 @@ from ..mesh.mesh import TriangleMesh, vertex_normals
 from .basis import load_torso_basis
 from .clutter import HAIR, ON_BODY, SHORT_ARM, is_absent, is_under_hair, things_on
 from .exposure import drift, expose, shake, sharpened
+from .posture import at_visit
 from .rendering import SceneRenderer, distort_picture, polydata
 from .texture import cloth_texture, floor_texture, marker_card, skin_texture, wall_texture
 from .torso import Torso, population_torso
@@ -53,6 +54,8 @@ class PhantomVideoSettings:
         patient_turns: the phone stands on a tripod and the patient turns before it, which nothing here can reconstruct.
         population: whose body it is, one of torso.POPULATIONS.
         clutter: some of CLUTTER.
+        visit: other visits have another room, path and stance; see posture.at_visit for these and the next two.
+        added_ml, lifted_mm: what changed of the left breast.
         skin_texels: edge of the skin's texture; fewer are painted faster, and blur skin in large pictures.
     """
 
@@ -74,6 +77,9 @@ class PhantomVideoSettings:
     population: str = "plain"
     clutter: tuple[str, ...] = ()
     skin_texels: int = 3072
+    visit: int = 0
+    added_ml: float = 0.0
+    lifted_mm: float = 0.0
 
 
 def phone_path(settings: PhantomVideoSettings, target_ras: np.ndarray, rng: np.random.Generator) -> list[Camera]:
@@ -133,8 +139,9 @@ def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: 
         raise DependencyError("Writing a phantom video needs PyAV: pip install 'BreastReconstructionLib[train]'.") from error
     progress = progress or Progress()
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([23, settings.seed])
+    rng = np.random.default_rng([23, settings.seed, *([settings.visit] if settings.visit else [])])
     torso = population_torso(settings.seed, settings.population)
+    torso = at_visit(torso, settings.visit, settings.added_ml, settings.lifted_mm)
     target = torso.landmarks_ras[[0, 1]].mean(axis=0)
     cameras = phone_path(settings, target, rng)
     if settings.patient_turns:

@@ -15,13 +15,11 @@ from ..geometry.transforms import RAS_TO_LPS, Frame, Similarity
 from ..geometry.volume import SUFFIXES, Volume, read_volume, write_volume
 from ..landmarks.curves import CLOSED_CURVE, LINE, read_curve_points, read_kind
 from ..mesh.mesh import TriangleMesh
-from .nodes import SURFACE
+from .nodes import FRAME, PICKS, PREDICTED
 from .patient import ROLE, find_node, make_node, nodes_of
 
 SCAN_SKIN, CHANGE, TO_SCAN, BENT_TO_SCAN, SEGMENTATION = "scan skin", "change", "to the volume", "bent to the volume", "segments"
 MEASUREMENTS, CHANGES, MARK = "measurements", "changes", "measured "
-# What is in the volume's space already.
-IN_SCAN = (SCAN_SKIN, TO_SCAN, BENT_TO_SCAN)
 LARGEST_CHANGE_MM = 10.0
 _CURVE_CLASSES = {LINE: "vtkMRMLMarkupsLineNode", CLOSED_CURVE: "vtkMRMLMarkupsClosedCurveNode"}
 
@@ -116,30 +114,24 @@ def place_in_scan(case: Path, surface_to_scan: Similarity, deformation: Path | N
         bent = make_node(case, BENT_TO_SCAN, "vtkMRMLGridTransformNode", BENT_TO_SCAN)
         bent.SetAndObserveTransformToParent(_grid_transform(read_volume(deformation, vectors=True)))
     node.SetAndObserveTransformNodeID(None if bent is None else bent.GetID())
-    for other in nodes_of(case):
-        if (
-            other.IsA("vtkMRMLTransformableNode")
-            and other.GetAttribute(ROLE) not in IN_SCAN
-            and other.IsA("vtkMRMLDisplayableNode")
-        ):
-            other.SetAndObserveTransformNodeID(node.GetID())
+    for other in _in_surface_space(case):
+        other.SetAndObserveTransformNodeID(node.GetID())
     return node
 
 
 def place_new_nodes(case: Path) -> None:
     """Put nodes that were made after the registration below its transform too."""
     node = find_node(case, TO_SCAN)
-    surface = find_node(case, SURFACE)
-    if node is None or surface is None or surface.GetParentTransformNode() is None:
-        return
-    for other in nodes_of(case):
-        wanted = (
-            other.IsA("vtkMRMLDisplayableNode")
-            and other.IsA("vtkMRMLTransformableNode")
-            and other.GetAttribute(ROLE) not in IN_SCAN
-        )
-        if wanted and not other.IsA("vtkMRMLTransformNode"):
+    if node is not None:
+        for other in _in_surface_space(case):
             other.SetAndObserveTransformNodeID(node.GetID())
+
+
+def _in_surface_space(case: Path) -> list:
+    """The nodes of a case that lie where its surface lies: neither the volume's, nor a video frame's."""
+    elsewhere = (SCAN_SKIN, TO_SCAN, BENT_TO_SCAN, FRAME, PICKS, PREDICTED)
+    nodes = [node for node in nodes_of(case) if node.GetAttribute(ROLE) not in elsewhere]
+    return [node for node in nodes if node.IsA("vtkMRMLTransformableNode")]
 
 
 def _grid_transform(field: Volume) -> vtk.vtkObject:
@@ -178,6 +170,7 @@ def show_curves(case: Path, files: dict[str, Path], shown: Iterable[str]):
                 node.AddControlPoint(vtk.vtkVector3d(*map(float, point)))
         display = node.GetDisplayNode()
         display.SetPointLabelsVisibility(False)
+        display.SetPropertiesLabelVisibility(False)
         display.SetGlyphScale(0.6 if kind != LINE else 1.2)
         display.SetVisibility(any(word in name for word in shown))
         made[name] = node

@@ -29,7 +29,8 @@ def make_node(case: Path, role: str, class_name: str, name: str):
         node = slicer.mrmlScene.AddNewNodeByClass(class_name, f"{case.name} {name}")
         node.SetAttribute(CASE, str(case))
         node.SetAttribute(ROLE, role)
-        node.CreateDefaultDisplayNodes()
+        if node.IsA("vtkMRMLDisplayableNode"):
+            node.CreateDefaultDisplayNodes()
         hierarchy = _hierarchy()
         item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(hierarchy.GetSceneItemID(), node)
         hierarchy.SetItemParent(item, folder_item(case))

@@ -34,6 +34,7 @@ def add(commands: Commands) -> None:
     words = "of voxels across, and between slices (default 0.9 2)"
     scan.add_argument("--spacing", type=float, nargs=2, default=(0.9, 2.0), metavar=("MM", "MM"), help=words)
     scan.add_argument("--oblique", type=float, default=0.0, metavar="DEGREES", help="by which the slices are turned")
+    video.add_argument("--visit", type=int, default=0, metavar="N", help="of the same body: another room, path and stance")
     for sub in (scan, video):
         sub.add_argument("--added", type=float, default=0.0, metavar="ML", help="volume added to the left breast: another visit")
         sub.add_argument("--lifted", type=float, default=0.0, metavar="MM", help="how far the left nipple is lifted")
@@ -81,6 +82,7 @@ def _video(options: argparse.Namespace, console: Console) -> None:
         clutter=tuple(options.clutter),
         added_ml=options.added,
         lifted_mm=options.lifted,
+        visit=options.visit,
     )
 
     path = write_phantom_video(options.output, settings, console.progress("phantom"))
