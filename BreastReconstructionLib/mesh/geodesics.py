@@ -8,7 +8,7 @@ from .distance import closest_faces
 from .mesh import keep_vertices
 
 # Of the surface, what lies farther around the two ends than this is left out: no shortest path of a torso goes there.
-DETOUR, MARGIN_MM, END_MM = 1.6, 40.0, 6.0
+DETOUR, MARGIN_MM = 1.6, 40.0
 
 
 def surface_path(vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, stop: np.ndarray) -> np.ndarray | None:
@@ -27,11 +27,11 @@ def surface_path(vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, sto
     if len(cells) == 0:
         return None
     ends = [int(np.linalg.norm(points - place, axis=1).argmin()) for place in (start, stop)]
-    longest = _along_edges(points, cells, ends)
+    longest, edge = _along_edges(points, cells, ends)
     if not np.isfinite(longest):
         return None
     # No point of the shortest path can be farther from both ends, straight, than a path along edges is long.
-    points, cells = _between(points, cells, start, stop, 1.001 * longest + END_MM)
+    points, cells = _between(points, cells, start, stop, longest + 4 * edge)
     ends = []
     for place in (start, stop):
         points, cells, index = _with_vertex(points, cells, place)
@@ -50,8 +50,8 @@ def _between(
     return vertices[used], cells
 
 
-def _along_edges(points: np.ndarray, cells: np.ndarray, ends: list[int]) -> float:
-    """Length of the shortest path along edges between two vertices; infinite if there is none."""
+def _along_edges(points: np.ndarray, cells: np.ndarray, ends: list[int]) -> tuple[float, float]:
+    """Length of the shortest path along edges between two vertices, infinite if there is none; and the longest edge's."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import dijkstra
 
@@ -59,7 +59,7 @@ def _along_edges(points: np.ndarray, cells: np.ndarray, ends: list[int]) -> floa
     lengths = np.linalg.norm(points[edges[:, 0]] - points[edges[:, 1]], axis=1)
     # An edge of two faces is listed once in each sense, so that nothing is added up.
     graph = coo_matrix((lengths, edges.T), (len(points),) * 2).tocsr()
-    return float(dijkstra(graph, directed=False, indices=ends[0])[ends[1]])
+    return float(dijkstra(graph, directed=False, indices=ends[0])[ends[1]]), float(lengths.max())
 
 
 def length_of(path: np.ndarray) -> float:

@@ -14,6 +14,9 @@ from .boundary import boundary_loops
 from .mesh import keep_vertices
 from .polydata import array, triangles
 
+# Twice the area of a face over the square of its longest side, at least: clipping leaves slivers, whose weights would be infinite.
+THINNEST = 1e-6
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -117,11 +120,11 @@ def harmonic(patch: Patch, at_rim: np.ndarray) -> np.ndarray:
     """
     count = len(patch.vertices)
     a, b, c = patch.vertices[patch.faces].transpose(1, 0, 2)
-    doubled = np.maximum(np.linalg.norm(np.cross(b - a, c - a), axis=1), 1e-9)
+    longest = np.max([((b - a) ** 2).sum(axis=1), ((c - b) ** 2).sum(axis=1), ((a - c) ** 2).sum(axis=1)], axis=0)
+    doubled = np.maximum(np.linalg.norm(np.cross(b - a, c - a), axis=1), THINNEST * longest)
     rows, columns, weights = [], [], []
     for i, (corner, left, right) in enumerate(((a, b, c), (b, c, a), (c, a, b))):
-        # Not below a tenth of the mean: slivers of the clipping would make weights negative.
-        cotangent = np.clip(((left - corner) * (right - corner)).sum(axis=1) / doubled, 0.05, 20.0)
+        cotangent = ((left - corner) * (right - corner)).sum(axis=1) / doubled
         j, k = patch.faces[:, (i + 1) % 3], patch.faces[:, (i + 2) % 3]
         rows += [j, k]
         columns += [k, j]

@@ -6,6 +6,7 @@
 - demo, draft: the bundled sample through the command line: stages, time, peak memory, error.
 - videos: five further phantom videos (other bodies, skins, rooms, paths, lenses): a table.
 - outside: bodies and clutter that no training and no tuning saw: errors, landmarks, and the stated uncertainty.
+- clinic: skin of CT and MRI, registration, geodesics, volumes against twins, change between visits.
 - points: what weights by covariance and the fit to the pictures bring, on the sample and on the videos in the folder.
 - mapping: resolution of the features, incremental against global mapping: time and error of the cameras.
 - growth: cost against points, frames, cells and width of the network, the last two on CUDA as well; --plot draws it.
@@ -21,7 +22,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-PARTS = ("fit", "extraction", "preview", "demo", "draft", "videos", "outside", "points", "mapping", "growth")
+PARTS = ("fit", "extraction", "preview", "demo", "draft", "videos", "outside", "clinic", "points", "mapping", "growth")
 
 
 def main() -> None:
@@ -67,6 +68,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
     import torch
 
     from . import model_parts, video_parts
+    from .clinic import clinic
     from .outside import outside
     from .plot import exponent
 
@@ -101,6 +103,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
         "draft": lambda: video_parts.demo(folder, "draft"),
         "videos": lambda: video_parts.videos(folder),
         "outside": lambda: outside(folder),
+        "clinic": lambda: clinic(folder),
         "points": lambda: video_parts.points(folder),
         "mapping": lambda: video_parts.mapping(folder),
         "growth": growth,

@@ -86,17 +86,18 @@ def video(folder: Path, name: str, seed: int, population: str, clutter: tuple[st
     film, case = folder / name, folder / f"case-{name}"
     if not (film / "truth.json").exists():
         words = ["--clutter", *clutter] if clutter else []
-        _checked("phantom", "video", "--seed", seed, "--population", population, "--frames", FRAMES, *words, "-o", film)
+        checked("phantom", "video", "--seed", seed, "--population", population, "--frames", FRAMES, *words, "-o", film)
     marker = json.loads((film / "truth.json").read_text())["marker"]
     given = ["--landmarks", film / "picks.csv", "--marker", marker, "--truth", film, "--detail", DETAIL_MM]
-    _checked("reconstruct", film / "video.mp4", *given, "-o", case)
+    checked("reconstruct", film / "video.mp4", *given, "-o", case)
     accuracy = json.loads((case / "accuracy.json").read_text())
     extra = "".join(f"; {key} {accuracy[key]}" for key in ("covered", "absent") if key in accuracy)
     print(f"{name}: {accuracy['as_delivered']['mean_mm']:.2f} mm{extra}", flush=True)
     return accuracy
 
 
-def _checked(*arguments) -> None:
+def checked(*arguments) -> None:
+    """Run a command, which must succeed."""
     code, _, _, text = command(*arguments)
     if code != 0:
         raise RuntimeError(text)

@@ -39,7 +39,7 @@ def drawn_values(mesh: TriangleMesh, curve_ras: np.ndarray) -> np.ndarray:
         )
     select = vtkSelectPolyData()
     select.SetInputData(triangles(mesh.vertices, mesh.faces))
-    select.SetLoop(with_points(_dense(onto)).GetPoints())
+    select.SetLoop(with_points(dense_curve(onto)).GetPoints())
     select.GenerateSelectionScalarsOn()
     select.SetSelectionModeToSmallestRegion()
     select.SetEdgeSearchModeToDijkstra()
@@ -52,8 +52,8 @@ def drawn_values(mesh: TriangleMesh, curve_ras: np.ndarray) -> np.ndarray:
     return vtk_to_numpy(scalars).astype(float)
 
 
-def _dense(curve: np.ndarray, step_mm: float = 3.0) -> np.ndarray:
-    """The closed curve with points no farther apart than a step."""
+def dense_curve(curve: np.ndarray, step_mm: float = 3.0) -> np.ndarray:
+    """Return a closed curve with points no farther apart than a step."""
     parts = []
     for start, stop in zip(curve, np.roll(curve, -1, axis=0), strict=True):
         count = max(1, int(np.ceil(np.linalg.norm(stop - start) / step_mm)))
@@ -69,4 +69,4 @@ def snapped_fold(fold_ras: np.ndarray, mesh: TriangleMesh) -> np.ndarray:
 
 def distance_to_curve_mm(points_ras: np.ndarray, curve_ras: np.ndarray) -> np.ndarray:
     """(N,) distance of points from a polyline."""
-    return cKDTree(_dense(curve_ras, 0.5)).query(points_ras)[0]
+    return cKDTree(dense_curve(curve_ras, 0.5)).query(points_ras)[0]

@@ -64,9 +64,9 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
     mesh, marks, decides = chest.mesh, chest.landmarks_ras, chest.deciding(options.region)
     scan_marks = {} if options.scan_landmarks is None else _named(options.scan_landmarks)
     progress(0.2, "start")
-    start = _start(mesh, decides, marks, scan_marks, skin, progress.part(0.2, 0.6))
+    start = find_start(mesh, decides, marks, scan_marks, skin, progress.part(0.2, 0.6))
     progress(0.6, "registration")
-    found = _registered(mesh, decides, skin, start, options.register_scale)
+    found = registered(mesh, decides, skin, start, options.register_scale)
     residual = np.abs(found.residual[found.weight > 0])
     transform = found.transform
     away = signed_distances_mm(transform.apply(mesh.vertices), transform.apply_directions(_normals(mesh)), skin)
@@ -119,7 +119,7 @@ def _named(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def _start(
+def find_start(
     mesh: TriangleMesh,
     decides: np.ndarray,
     marks: np.ndarray,
@@ -127,7 +127,13 @@ def _start(
     skin: TriangleMesh,
     progress: Progress,
 ) -> Similarity:
-    """By landmarks on the volume without the nipples, which move; without landmarks, searched: both are RAS."""
+    """Return where a registration begins.
+
+    By landmarks on the volume without the nipples, which move; without landmarks it is searched, since both are RAS.
+
+    Raises:
+        RegistrationError: the landmarks are of another patient, or surface and volume have too little in common.
+    """
     numbers = [LANDMARK_NAMES.index(name) for name in scan_marks]
     steady = [number for number in numbers if number not in NIPPLES]
     used = steady if len(steady) >= FEWEST_LANDMARKS else numbers
@@ -181,7 +187,8 @@ def _cost(points: np.ndarray, vertices: np.ndarray, normals: np.ndarray) -> floa
     return float(np.where(inside, np.minimum(along, 25.0), 15.0).mean())
 
 
-def _registered(mesh: TriangleMesh, decides: np.ndarray, skin: TriangleMesh, start: Similarity, with_scale: bool) -> Registered:
+def registered(mesh: TriangleMesh, decides: np.ndarray, skin: TriangleMesh, start: Similarity, with_scale: bool) -> Registered:
+    """Register the deciding skin of a surface to a volume's, from a start."""
     places = mesh.vertices[decides]
     places = places[:: max(1, len(places) // SAMPLES)]
     return register_robustly(places, skin.vertices, _normals(skin), KERNELS_MM, with_scale, start)
@@ -216,7 +223,7 @@ def _doubts(
     doubts = []
     if not numbers["median_mm"] < DOUBTED_MM:
         doubts.append(f"{_where(options.region).capitalize()} lie {numbers['median_mm']:.1f} mm from the volume's skin (median).")
-    free = _registered(mesh, decides, skin, transform, True)
+    free = registered(mesh, decides, skin, transform, True)
     factor = free.transform.scale / (transform.scale if options.register_scale else 1.0)
     if not options.register_scale and abs(np.log(factor)) > LARGEST_SCALE:
         doubts.append(
@@ -227,8 +234,8 @@ def _doubts(
     mirror = np.diag([-1.0, 1.0, 1.0])
     centre = transform.apply(mesh.vertices[decides]).mean(axis=0)
     turned = replace(skin, vertices=(skin.vertices - centre) @ mirror + centre, normals=_normals(skin) @ mirror)
-    other = _registered(mesh, decides, turned, transform, options.register_scale)
-    own = _registered(mesh, decides, skin, transform, options.register_scale)
+    other = registered(mesh, decides, turned, transform, options.register_scale)
+    own = registered(mesh, decides, skin, transform, options.register_scale)
     if _robust_median(other) < MIRRORED_SHARE * _robust_median(own) and _robust_median(own) > 0.7:
         doubts.append("It fits better to the mirrored volume: are left and right exchanged?")
     for name, miss in numbers["landmarks_mm"].items():
