@@ -14,7 +14,7 @@ from .boundary import boundary_loops
 from .mesh import keep_vertices
 from .polydata import array, triangles
 
-# Twice the area of a face over the square of its longest side, at least: clipping leaves slivers, whose weights would be infinite.
+# Twice the area of a face over the square of its longest side, at least: clipping leaves slivers, of infinite weights.
 THINNEST = 1e-6
 
 
