@@ -6,6 +6,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+from BreastReconstructionLib.capabilities.clinic.stages import MEASURE, REGISTER
 from BreastReconstructionLib.core.resources import resource_path
 from Testing.SlicerHost.application import start
 from Testing.SlicerHost.window import HostWindow
@@ -43,6 +44,45 @@ def main() -> None:
         _go_through(options.output, options.case or Path(temporary) / "Patient 1")
 
 
+def _combine(panel, pictures: Pictures) -> None:
+    """Register to the sample's CT, measure, and show a slice with the surface's outline."""
+    import slicer
+
+    from BreastReconstructionLib.scene import nodes, patient, views
+
+    storage = slicer.vtkMRMLNRRDStorageNode()
+    storage.SetFileName(str(resource_path("SampleData", "phantom-ct", "volume.nrrd")))
+    volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "PhantomCT")
+    storage.ReadData(volume)
+    volume.CreateDefaultDisplayNodes()
+    volume.GetDisplayNode().SetAutoWindowLevel(False)
+    volume.GetDisplayNode().SetWindowLevel(500, -50)
+    panel.refresh()
+    section = panel.clinic
+    section.volume.setCurrentIndex(section.volume.findData(volume.GetID()))
+    for stage in (REGISTER, MEASURE):
+        section.buttons[stage].click()
+        wait_for_run(panel)
+    case = panel.case_folder
+    for role in (nodes.CLOUD, nodes.CAMERAS):
+        patient.find_node(case, role).GetDisplayNode().SetVisibility(False)
+    panel.result.node().GetDisplayNode().SetVisibility2D(True)
+    red = views.red_slice_widget()
+    logic = red.sliceLogic()
+    logic.GetSliceCompositeNode().SetBackgroundVolumeID(volume.GetID())
+    bounds = [0.0] * 6
+    volume.GetRASBounds(bounds)
+    red.mrmlSliceNode().JumpSliceByCentering(0.0, 0.5 * (bounds[2] + bounds[3]), 0.47 * bounds[4] + 0.53 * bounds[5])
+    logic.FitSliceToAll()
+    panel.ui.clinicSection = section.widget
+    section.widget.collapsed = False
+    view = start().layoutManager().threeDWidget(0).threeDView()
+    view.resetFocalPoint()
+    view.rotateToViewAxis(3)
+    view.resetCamera()
+    pictures.take("9-combine", "clinicSection")
+
+
 def _go_through(folder: Path, case: Path) -> None:
     sample = resource_path("SampleData", "phantom")
     panel = open_panel()
@@ -77,6 +117,7 @@ def _go_through(folder: Path, case: Path) -> None:
     ui.outlineCheckBox.checked = True
     pictures.take("7-result", "resultSection")
     ui.outlineCheckBox.checked = False
+    _combine(panel, pictures)
     for role in (nodes.SURFACE, nodes.LANDMARKS):
         patient.find_node(case, role).GetDisplayNode().SetVisibility(False)
     ui.exploreSection.collapsed = False

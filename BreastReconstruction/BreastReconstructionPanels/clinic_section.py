@@ -59,7 +59,7 @@ class ClinicSection:
         self._rows.addRow(self.text)
         layout.addWidget(section)
         section.collapsed = True
-        self._section = section  # kept: the panel lets go what nobody holds
+        self.widget = section  # kept: the panel lets go what nobody holds
         self._show = {
             SKIN.name: self._show_skin,
             REGISTER.name: self._show_registration,

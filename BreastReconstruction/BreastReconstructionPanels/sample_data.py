@@ -13,7 +13,7 @@ from .parameters import set_marker
 
 
 def register_sample_data() -> None:
-    """Offer the bundled phantom video in Slicer's Sample Data module; it comes from the installed files.
+    """Offer the bundled phantom's video, and its CT, in Slicer's Sample Data module; they come from the installed files.
 
     A click there fills the panel; `SampleData.downloadSamples` from Python, which passes the custom downloader over, returns
     the paths of the video and of its landmarks.
@@ -31,6 +31,15 @@ def register_sample_data() -> None:
         nodeNames=[None, None],
         loadFiles=[False, False],
         customDownloader=lambda source: open_sample(),
+    )
+    SampleData.SampleDataLogic.registerCustomSampleDataSource(
+        category="BreastReconstruction",
+        sampleName="BreastReconstructionPhantomCT",
+        thumbnailFileName=str(icons / "BreastReconstructionPhantom.png"),
+        uris=[resource_path("SampleData", "phantom-ct", "volume.nrrd").as_uri()],
+        fileNames=["BreastReconstructionPhantomCT.nrrd"],
+        nodeNames=["PhantomCT"],
+        loadFiles=[True],
     )
 
 
