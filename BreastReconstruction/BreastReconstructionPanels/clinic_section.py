@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from BreastReconstructionLib.capabilities.clinic.stages import COMPARE, MEASURE, REGISTER, SKIN, SUMMARY
 from BreastReconstructionLib.capabilities.torso.stages import SURFACE
+from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.core.errors import BreastReconstructionError
 from BreastReconstructionLib.core.options import options_of
 from BreastReconstructionLib.core.run import StageState
@@ -138,12 +139,14 @@ class ClinicSection:
         case, found = self._module.case_folder, self._module.result_of(REGISTER)
         if found is None:
             return
+        clinic.show_map(case, found.mesh, "scan_distance_mm", clinic.SCAN_DISTANCE, shown=False)
         clinic.place_in_scan(case, found.surface_to_scan, found.deformation)
-        numbers = found.numbers
+        numbers, misses = found.numbers, found.numbers["landmarks_mm"].items()
         lines = [
             _("Ribs and sternum lie {median:.1f} mm from the volume's skin (median; 90 % within {p90:.1f} mm).").format(
                 median=numbers["median_mm"], p90=numbers["p90_mm"]
             ),
+            *(_("{name}: {miss:.0f} mm off.").format(name=name, miss=miss) for name, miss in misses),
             *(_("DOUBTFUL: {doubt}").format(doubt=doubt) for doubt in found.doubts),
             *found.warnings,
         ]
@@ -159,7 +162,8 @@ class ClinicSection:
             if "-wall-" in name:
                 clinic.show_mesh(case, mesh, name, WALL_COLOUR, 0.6, shown=name.endswith(SHOWN_WALL))
         closed = {name: mesh for name, mesh in meshes.items() if "-breast-" in name and name.endswith(SHOWN_WALL)}
-        clinic.show_segments(case, closed)
+        surface = self._module.result_of(SURFACE)
+        clinic.show_segments(case, {**closed, "torso": clinic.thinned(surface.mesh)} if surface is not None else closed)
         columns = [_("measured"), _("side"), _("value"), _("unit"), _("uncertainty"), _("how")]
         rows = [[r.name, r.side, f"{r.value:.1f}", r.unit, f"{r.uncertainty:.1f}", r.method] for r in found.rows]
         clinic.show_table(case, clinic.MEASUREMENTS, columns, rows)
@@ -172,6 +176,7 @@ class ClinicSection:
         if found is None:
             return
         clinic.show_map(case, found.mesh, "change_mm", clinic.CHANGE)
+        self._show_earlier(case, found)
         columns = [_("changed"), _("side"), _("by"), _("unit"), _("uncertainty"), _("exceeds it"), _("how")]
         pairs = zip(found.rows, found.exceeding, strict=True)
         rows = [
@@ -180,6 +185,15 @@ class ClinicSection:
         clinic.show_table(case, clinic.CHANGES, columns, rows)
         clinic.place_new_nodes(case)
         self.text.text = "\n".join([*(row.words() for row in found.rows if row.unit == "ml"), *found.warnings])
+
+    def _show_earlier(self, case: Path, found) -> None:
+        """The earlier surface in this visit's place, hidden, beside this one."""
+        try:
+            earlier = Case(Path(self._module.parameters.earlier)).result(SURFACE)
+        except BreastReconstructionError as error:
+            self._module.say(str(error))
+            return
+        clinic.show_earlier(case, clinic.thinned(earlier.mesh), found.earlier_to_later)
 
     def _say_pdf(self) -> None:
         found = self._module.result_of(SUMMARY)

@@ -14,11 +14,12 @@ from ..core.errors import VolumeError
 from ..geometry.transforms import RAS_TO_LPS, Frame, Similarity
 from ..geometry.volume import SUFFIXES, Volume, read_volume, write_volume
 from ..landmarks.curves import CLOSED_CURVE, LINE, read_curve_points, read_kind
-from ..mesh.mesh import TriangleMesh
+from ..mesh.mesh import TriangleMesh, vertex_normals
 from .nodes import FRAME, PICKS, PREDICTED
 from .patient import ROLE, find_node, make_node, nodes_of
 
 SCAN_SKIN, CHANGE, TO_SCAN, BENT_TO_SCAN, SEGMENTATION = "scan skin", "change", "to the volume", "bent to the volume", "segments"
+SCAN_DISTANCE, EARLIER, TO_LATER = "distance to the volume", "earlier surface", "earlier to later"
 MEASUREMENTS, CHANGES, MARK = "measurements", "changes", "measured "
 LARGEST_CHANGE_MM = 10.0
 _CURVE_CLASSES = {LINE: "vtkMRMLMarkupsLineNode", CLOSED_CURVE: "vtkMRMLMarkupsClosedCurveNode"}
@@ -78,9 +79,9 @@ def show_mesh(
     return node
 
 
-def show_map(case: Path, mesh: TriangleMesh, scalar: str, role: str, limit_mm: float = LARGEST_CHANGE_MM):
+def show_map(case: Path, mesh: TriangleMesh, scalar: str, role: str, shown: bool = True):
     """Return the model node of a mesh coloured by a signed distance, blue over white to red."""
-    node = show_mesh(case, mesh, role, (1.0, 1.0, 1.0))
+    node = show_mesh(case, mesh, role, (1.0, 1.0, 1.0), shown=shown)
     display = node.GetDisplayNode()
     display.SetActiveScalar(scalar, vtk.vtkAssignAttribute.POINT_DATA)
     for name in ("vtkMRMLColorTableNodeFileDivergingBlueRed.txt", "vtkMRMLColorTableNodeRainbow"):
@@ -88,7 +89,7 @@ def show_map(case: Path, mesh: TriangleMesh, scalar: str, role: str, limit_mm: f
         if display.GetColorNode() is not None:
             break
     display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseManualScalarRange)
-    display.SetScalarRange(-limit_mm, limit_mm)
+    display.SetScalarRange(-LARGEST_CHANGE_MM, LARGEST_CHANGE_MM)
     display.SetScalarVisibility(True)
     return node
 
@@ -101,14 +102,7 @@ def place_in_scan(case: Path, surface_to_scan: Similarity, deformation: Path | N
         surface_to_scan: from the surface's space to the volume's.
         deformation: displacements to apply after it, or None.
     """
-    node = make_node(case, TO_SCAN, "vtkMRMLLinearTransformNode", TO_SCAN)
-    matrix = vtk.vtkMatrix4x4()
-    linear = surface_to_scan.scale * surface_to_scan.rotation
-    for row in range(3):
-        for column in range(3):
-            matrix.SetElement(row, column, float(linear[row, column]))
-        matrix.SetElement(row, 3, float(surface_to_scan.translation[row]))
-    node.SetMatrixTransformToParent(matrix)
+    node = _linear(case, TO_SCAN, surface_to_scan)
     bent = None
     if deformation is not None:
         bent = make_node(case, BENT_TO_SCAN, "vtkMRMLGridTransformNode", BENT_TO_SCAN)
@@ -117,6 +111,41 @@ def place_in_scan(case: Path, surface_to_scan: Similarity, deformation: Path | N
     for other in _in_surface_space(case):
         other.SetAndObserveTransformNodeID(node.GetID())
     return node
+
+
+def _linear(case: Path, role: str, transform: Similarity):
+    """The node of a similarity."""
+    node = make_node(case, role, "vtkMRMLLinearTransformNode", role)
+    matrix = vtk.vtkMatrix4x4()
+    linear = transform.scale * transform.rotation
+    for row in range(3):
+        for column in range(3):
+            matrix.SetElement(row, column, float(linear[row, column]))
+        matrix.SetElement(row, 3, float(transform.translation[row]))
+    node.SetMatrixTransformToParent(matrix)
+    return node
+
+
+def show_earlier(case: Path, mesh: TriangleMesh, earlier_to_later: Similarity):
+    """Return the model node of an earlier visit's surface, hidden, under the transform that lays it onto this visit's."""
+    node = show_mesh(case, mesh, EARLIER, (0.6, 0.6, 0.9), 0.5, shown=False)
+    to_later = _linear(case, TO_LATER, earlier_to_later)
+    node.SetAndObserveTransformNodeID(to_later.GetID())
+    return node
+
+
+def thinned(mesh: TriangleMesh, cell_mm: float = 3.0) -> TriangleMesh:
+    """Return a closed mesh with fewer, larger triangles, for segments (VTK's quadric clustering)."""
+    clustering = vtk.vtkQuadricClustering()
+    clustering.SetInputData(mesh.require(Frame.PATIENT).as_polydata())
+    clustering.AutoAdjustNumberOfDivisionsOff()
+    size = np.ptp(mesh.vertices, axis=0)
+    clustering.SetNumberOfDivisions(*(int(max(1, length // cell_mm)) for length in size))
+    clustering.Update()
+    found = clustering.GetOutput()
+    vertices = vtk_to_numpy(found.GetPoints().GetData()).astype(float)
+    faces = vtk_to_numpy(found.GetPolys().GetConnectivityArray()).reshape(-1, 3)
+    return TriangleMesh(vertices, faces, Frame.PATIENT, vertex_normals(vertices, faces))
 
 
 def place_new_nodes(case: Path) -> None:
@@ -129,7 +158,7 @@ def place_new_nodes(case: Path) -> None:
 
 def _in_surface_space(case: Path) -> list:
     """The nodes of a case that lie where its surface lies: neither the volume's, nor a video frame's."""
-    elsewhere = (SCAN_SKIN, TO_SCAN, BENT_TO_SCAN, FRAME, PICKS, PREDICTED)
+    elsewhere = (SCAN_SKIN, TO_SCAN, BENT_TO_SCAN, EARLIER, FRAME, PICKS, PREDICTED)
     nodes = [node for node in nodes_of(case) if node.GetAttribute(ROLE) not in elsewhere]
     return [node for node in nodes if node.IsA("vtkMRMLTransformableNode")]
 

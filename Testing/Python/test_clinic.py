@@ -231,7 +231,10 @@ def test_results_are_native_nodes_under_one_transform(shown):
     moved = [n for n in patient.nodes_of(case) if n.IsA("vtkMRMLMarkupsNode") and n.GetParentTransformNode() is node]
     assert len(moved) > 25
     assert patient.find_node(case, clinic.SCAN_SKIN).GetParentTransformNode() is None
-    assert patient.find_node(case, clinic.SEGMENTATION).GetSegmentation().GetNumberOfSegments() == 2
+    earlier = patient.find_node(case, clinic.EARLIER)
+    assert earlier.GetParentTransformNode().GetParentTransformNode() is node, "the earlier visit lies on this one, in the volume"
+    assert patient.find_node(case, clinic.SCAN_DISTANCE).GetDisplayNode().GetVisibility() == 0
+    assert patient.find_node(case, clinic.SEGMENTATION).GetSegmentation().GetNumberOfSegments() == 3  # both breasts and the torso
     table = patient.find_node(case, clinic.MEASUREMENTS).GetTable()
     assert table.GetNumberOfRows() == len(panel.result_of(MEASURE).rows)
     curve = patient.find_node(case, clinic.MARK + "left-notch-to-nipple-along")

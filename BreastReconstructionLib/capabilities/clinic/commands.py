@@ -59,6 +59,8 @@ def say_result(case: Case, goal: Stage[Any, Any], console: Console) -> None:
             f"On {where} the surface lies {result.numbers['median_mm']:.2f} mm from the volume's skin (median; 90 % within "
             f"{result.numbers['p90_mm']:.2f} mm)."
         )
+        misses = result.numbers["landmarks_mm"]
+        lines += [f"The {name} placed on the volume lies {miss:.1f} mm from the surface's." for name, miss in misses.items()]
         lines += [f"Note: {warning}" for warning in result.warnings]
     elif goal in (MEASURE, COMPARE):
         values |= {"rows": [row.__dict__ for row in result.rows], "warnings": result.warnings}

@@ -12,7 +12,7 @@ from ...core.progress import Progress
 from ...core.run import Inputs
 from ...geometry.transforms import Similarity, fit_similarity
 from ...geometry.volume import read_volume, write_volume
-from ...landmarks.curves import read_points
+from ...landmarks.curves import read_closed_curves, read_points
 from ...landmarks.names import LANDMARK_NAMES, NIPPLES
 from ...measurement.change import signed_distances_mm
 from ...measurement.volume_skin import find_volume_skin
@@ -20,7 +20,8 @@ from ...mesh.mesh import TriangleMesh
 from ...mesh.registration import Registered, register_robustly
 from ..torso.stages import SURFACE
 from .bending import bend
-from .chest import chest_of
+from .boundaries import drawn_values
+from .chest import FEWEST_DECIDING, Chest, chest_of
 from .results import ScanRegistration, ScanSkin
 from .stages import SKIN, RegisterOptions, SkinOptions
 
@@ -61,7 +62,8 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
     surface, skin = inputs.result(SURFACE), inputs.result(SKIN).mesh
     progress(0.05, "which place is which")
     chest = chest_of(surface.mesh, surface.landmarks_ras, surface.scale.relative_uncertainty)
-    mesh, marks, decides = chest.mesh, chest.landmarks_ras, chest.deciding(options.region)
+    mesh, marks = chest.mesh, chest.landmarks_ras
+    decides = chest.deciding(options.region) if options.region_curve is None else _inside(chest, options.region_curve)
     scan_marks = {} if options.scan_landmarks is None else _named(options.scan_landmarks)
     progress(0.2, "start")
     start = find_start(mesh, decides, marks, scan_marks, skin, progress.part(0.2, 0.6))
@@ -99,6 +101,15 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
     shown = replace(mesh, scalars={**mesh.scalars, "scan_distance_mm": away, "stable": decides.astype(float)})
     warnings = (BREASTS_MOVE, *inputs.result(SKIN).numbers["warnings"])
     ScanRegistration(folder, transform, numbers, doubts, warnings).save(shown)
+
+
+def _inside(chest: Chest, path: Path) -> np.ndarray:
+    """(V,) True for measured skin within a drawn curve."""
+    (curve, *_) = read_closed_curves(path)
+    decides = chest.measured & (drawn_values(chest.mesh, curve) < 0)
+    if decides.sum() < FEWEST_DECIDING:
+        raise RegistrationError(f"The curve in {path.name} holds too little measured skin to register by; draw it wider.")
+    return decides
 
 
 def _normals(mesh: TriangleMesh) -> np.ndarray:

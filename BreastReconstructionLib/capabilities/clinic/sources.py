@@ -36,14 +36,17 @@ def sources_of_skin(settings: Settings, case: Case) -> dict:
 
 def check_register(settings: Settings) -> None:
     """See that the points on the volume can be read."""
-    path = settings.of(REGISTER).scan_landmarks
-    if path is not None:
-        _read(path, read_points)
+    options = settings.of(REGISTER)
+    if options.scan_landmarks is not None:
+        _read(options.scan_landmarks, read_points)
+    if options.region_curve is not None:
+        _read(options.region_curve, read_closed_curves)
 
 
 def sources_of_register(settings: Settings, case: Case) -> dict:
-    """The points on the volume."""
-    return _hashed(scan_landmarks=settings.of(REGISTER).scan_landmarks)
+    """The points on the volume, and the curve around what decides."""
+    options = settings.of(REGISTER)
+    return _hashed(scan_landmarks=options.scan_landmarks, region_curve=options.region_curve)
 
 
 def check_measure(settings: Settings) -> None:

@@ -46,6 +46,14 @@ class RegisterOptions:
         help="which skin decides",
         label="Registered by",
     )
+    region_curve: Path | None = option(
+        None,
+        advanced=True,
+        in_key=False,
+        metavar="FILE",
+        help="closed curve on the surface, .mrk.json: the skin inside decides, instead of the region above",
+        label="Curve around the deciding skin",
+    )
     register_scale: bool = option(
         False, help="take the scale from the volume: the video needs no ruler", label="Scale from the volume"
     )
