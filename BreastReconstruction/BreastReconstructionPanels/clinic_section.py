@@ -7,7 +7,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.capabilities.clinic.stages import COMPARE, MEASURE, REGISTER, SKIN, SUMMARY
+from BreastReconstructionLib.capabilities.clinic.stages import COMPARE, MEASURE, REGISTER, SCAN_WALL, SKIN, SUMMARY
 from BreastReconstructionLib.capabilities.torso.stages import SURFACE
 from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.core.errors import BreastReconstructionError
@@ -48,6 +48,7 @@ class ClinicSection:
         self._add_stage(SKIN, None)
         self._add_stage(REGISTER, _("Register to the volume"), self.register)
         self._add_stage(MEASURE, _("Measure"), self.measure)
+        self._add_stage(SCAN_WALL, _("Measure to that wall"), lambda: module.run(SCAN_WALL))
         self.earlier = ctk.ctkPathLineEdit()
         self.earlier.filters = ctk.ctkPathLineEdit.Dirs
         self.earlier.toolTip = _("Case folder of an earlier visit of the same patient")
@@ -65,6 +66,7 @@ class ClinicSection:
             SKIN.name: self._show_skin,
             REGISTER.name: self._show_registration,
             MEASURE.name: self._show_measurements,
+            SCAN_WALL.name: self._show_scan_wall,
             COMPARE.name: self._show_change,
             SUMMARY.name: self._say_pdf,
         }
@@ -113,7 +115,7 @@ class ClinicSection:
 
     def show(self) -> None:
         """Show all that the case holds."""
-        for stage in (SKIN, MEASURE, COMPARE, REGISTER):
+        for stage in (SKIN, MEASURE, SCAN_WALL, COMPARE, REGISTER):
             if self._module.has(stage):
                 self._show[stage.name]()
 
@@ -170,6 +172,15 @@ class ClinicSection:
         clinic.place_new_nodes(case)
         shown = [row.words() for row in found.rows if "volume" in row.name or "notch to nipple" in row.name]
         self.text.text = "\n".join([*shown, *found.warnings])
+
+    def _show_scan_wall(self) -> None:
+        case, found = self._module.case_folder, self._module.result_of(SCAN_WALL)
+        if found is None:
+            return
+        for name, path in found.meshes.items():
+            clinic.show_mesh(case, read_mesh(path), name, BREAST_COLOUR)
+        clinic.place_new_nodes(case)
+        self.text.text = "\n".join(row.words() for row in found.rows)
 
     def _show_change(self) -> None:
         case, found = self._module.case_folder, self._module.result_of(COMPARE)

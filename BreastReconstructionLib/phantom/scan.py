@@ -114,6 +114,12 @@ def posed_body(torso: Torso, settings: PhantomScanSettings) -> np.ndarray:
     return body @ MODEL_AXES_TO_RAS.T
 
 
+def solid_labels(body_ras: np.ndarray, grid: Volume) -> Volume:
+    """Return a label map, 1 inside of the (S, 3) skin of an upper body: of a twin without breasts it is the chest wall."""
+    inside = _coverage(_closed(body_ras, load_torso_basis().body_faces), grid, Progress())
+    return Volume((inside > 0.5).astype(np.uint8), grid.ijk_to_ras)
+
+
 def write_phantom_scan(folder: Path, settings: PhantomScanSettings, progress: Progress | None = None) -> Path:
     """Write `volume.nrrd`, and its truth: `skin.ply`, `landmarks.mrk.json` and `truth.json`; returns the volume's path."""
     scan = make_scan(settings, progress)

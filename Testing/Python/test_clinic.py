@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from BreastReconstructionLib.capabilities.clinic.bending import apply_grid
-from BreastReconstructionLib.capabilities.clinic.stages import COMPARE, MEASURE, REGISTER
+from BreastReconstructionLib.capabilities.clinic.stages import COMPARE, MEASURE, REGISTER, SCAN_WALL
 from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.geometry.volume import Volume, read_volume, write_volume
 from BreastReconstructionLib.landmarks.curves import CLOSED_CURVE, read_curve_points, write_curve
@@ -153,6 +153,34 @@ def test_a_drawn_boundary_and_placed_points_are_used(own):
     for row in rows:
         if row.name == "volume" and row.side == "left":
             assert row.value == pytest.approx(before[row.method.replace("drawn", "proposed")], rel=0.15, abs=15)
+
+
+def test_the_volume_to_a_drawn_wall_is_that_of_the_twin(own, scan, tmp_path):
+    """A chest wall that is the body's twin without breasts, in a CT of the standing body."""
+    from BreastReconstructionLib.phantom.posture import Body, twin_volume_ml
+    from BreastReconstructionLib.phantom.scan import solid_labels
+    from BreastReconstructionLib.phantom.torso import sample_torso
+
+    torso, parameters = sample_torso(SEED)
+    twin = Body(parameters).twin()
+    finished = run_cli("phantom", "scan", "--seed", SEED, "--posture", "standing", "--spacing", 2, 3, "-o", tmp_path / "standing")
+    assert finished.returncode == 0, finished.stderr
+    grid = read_volume(tmp_path / "standing" / "volume.nrrd")
+    write_volume(tmp_path / "wall.nrrd", solid_labels(twin.body_ras, grid))
+    finished = run_cli("register", "--volume", tmp_path / "standing" / "volume.nrrd", "-o", own)
+    assert finished.returncode == 0, finished.stderr
+    finished = run_cli("scanwall", "--chest-wall", tmp_path / "wall.nrrd", "-o", own)
+    assert finished.returncode == 0, finished.stderr
+    exact = twin_volume_ml(torso, twin)
+    for row in Case(own).result(SCAN_WALL).rows:
+        assert row.value == pytest.approx(exact[row.side], abs=25)
+        assert "wall.nrrd" in row.method
+    write_volume(tmp_path / "none.nrrd", Volume(np.zeros_like(grid.values), grid.ijk_to_ras))
+    assert_one_sentence(run_cli("scanwall", "--chest-wall", tmp_path / "none.nrrd", "-o", own), 13, "is empty")
+    far = np.zeros_like(grid.values)
+    far[:, -6:, :] = 1
+    write_volume(tmp_path / "far.nrrd", Volume(far, grid.ijk_to_ras))
+    assert_one_sentence(run_cli("scanwall", "--chest-wall", tmp_path / "far.nrrd", "-o", own), 13, "does not lie behind")
 
 
 # Bad input -------------------------------------------------------------------------------------------------------------

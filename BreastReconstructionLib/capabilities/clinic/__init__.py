@@ -1,7 +1,7 @@
 """What is done with a surface: combined with CT and MRI, measured, compared."""
 
 from ...core.stage import Capability
-from .stages import COMPARE, MEASURE, REGISTER, SKIN, SUMMARY
+from .stages import COMPARE, MEASURE, REGISTER, SCAN_WALL, SKIN, SUMMARY
 
 CLINIC = Capability(
     name="clinic",
@@ -9,6 +9,7 @@ CLINIC = Capability(
         SKIN,
         REGISTER,
         MEASURE,
+        SCAN_WALL,
         COMPARE,
         SUMMARY,
     ),

@@ -13,7 +13,7 @@ from ...core.run import run
 from ...core.settings import Settings, every_option, read_settings
 from ...core.stage import Stage, stage_named
 from . import CLINIC
-from .stages import COMPARE, MEASURE, REGISTER, SKIN, SUMMARY
+from .stages import COMPARE, MEASURE, REGISTER, SCAN_WALL, SKIN, SUMMARY
 
 
 def add(commands: Commands) -> None:
@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
         SKIN.name: "find the skin of the chest in a CT or MRI volume",
         REGISTER.name: "bring the surface of a case to the skin of a CT or MRI volume",
         MEASURE.name: "measure the surface of a case: distances, folds, volumes, symmetry",
+        SCAN_WALL.name: "volumes of the breasts to a chest wall that was drawn in the registered volume",
         COMPARE.name: "compare the surface of a case with that of an earlier visit",
         SUMMARY.name: "write the measurements of a case as a PDF",
     }
@@ -62,10 +63,11 @@ def say_result(case: Case, goal: Stage[Any, Any], console: Console) -> None:
         misses = result.numbers["landmarks_mm"]
         lines += [f"The {name} placed on the volume lies {miss:.1f} mm from the surface's." for name, miss in misses.items()]
         lines += [f"Note: {warning}" for warning in result.warnings]
-    elif goal in (MEASURE, COMPARE):
-        values |= {"rows": [row.__dict__ for row in result.rows], "warnings": result.warnings}
+    elif goal in (MEASURE, COMPARE, SCAN_WALL):
+        notes = [] if goal is SCAN_WALL else result.warnings
+        values |= {"rows": [row.__dict__ for row in result.rows], "warnings": notes}
         lines += [row.words() for row in result.rows]
-        lines += [f"Note: {warning}" for warning in result.warnings]
+        lines += [f"Note: {warning}" for warning in notes]
     elif goal is SKIN:
         values |= result.numbers
         lines += [f"Note: {warning}" for warning in result.numbers["warnings"]]

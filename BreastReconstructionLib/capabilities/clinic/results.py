@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core.files import write_json
 from ...geometry.transforms import Similarity
-from ...measurement.rows import Row, read_rows
+from ...measurement.rows import Row, read_rows, write_rows
 from ...mesh.files import read_mesh, write_ply
 from ...mesh.mesh import TriangleMesh
 
@@ -128,8 +128,6 @@ class Measurements:
 
     def save(self, places: dict[str, np.ndarray]) -> None:
         """Write table, warnings and places into its folder."""
-        from ...measurement.rows import write_rows
-
         write_rows(self.folder, "measurements", self.rows)
         write_json(self.folder / "notes.json", {"warnings": self.warnings})
         arrays: dict[str, Any] = {name: values.astype(np.float32) for name, values in places.items()}
@@ -140,6 +138,35 @@ class Measurements:
         """Read what `save` wrote."""
         warnings = json.loads((folder / "notes.json").read_text())["warnings"]
         return cls(folder, read_rows(folder, "measurements"), tuple(warnings))
+
+
+@dataclass(frozen=True)
+class ScanWall:
+    """Volumes to a wall that was drawn in the registered volume.
+
+    Attributes:
+        folder: where its files are; the closed breasts as meshes in the surface's space.
+        rows: the volumes.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+
+    @property
+    def meshes(self) -> dict[str, Path]:
+        """Closed breasts, by name."""
+        return {path.stem: path for path in sorted(self.folder.glob("*.ply"))}
+
+    def save(self, meshes: dict[str, TriangleMesh]) -> None:
+        """Write it into its folder."""
+        write_rows(self.folder, "volumes", self.rows)
+        for name, mesh in meshes.items():
+            write_ply(self.folder / f"{name}.ply", mesh)
+
+    @classmethod
+    def load(cls, folder: Path) -> ScanWall:
+        """Read what `save` wrote."""
+        return cls(folder, read_rows(folder, "volumes"))
 
 
 @dataclass(frozen=True)
@@ -167,8 +194,6 @@ class Comparison:
 
     def save(self, mesh: TriangleMesh) -> None:
         """Write it into its folder."""
-        from ...measurement.rows import write_rows
-
         write_ply(self.folder / _MAP_FILE, mesh)
         write_rows(self.folder, "changes", self.rows)
         document = {

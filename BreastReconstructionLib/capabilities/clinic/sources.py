@@ -12,7 +12,7 @@ from ...core.files import hash_of_file, hash_of_files
 from ...core.settings import Settings
 from ...landmarks.curves import read_closed_curves, read_points
 from ..torso.stages import SURFACE
-from .stages import COMPARE, MEASURE, REGISTER, SKIN
+from .stages import COMPARE, MEASURE, REGISTER, SCAN_WALL, SKIN
 
 
 def check_skin(settings: Settings) -> None:
@@ -62,6 +62,11 @@ def sources_of_measure(settings: Settings, case: Case) -> dict:
     """Points and boundaries."""
     options = settings.of(MEASURE)
     return _hashed(measure_points=options.measure_points, breast_boundaries=options.breast_boundaries)
+
+
+def sources_of_scan_wall(settings: Settings, case: Case) -> dict:
+    """The segment."""
+    return _hashed(chest_wall=settings.of(SCAN_WALL).chest_wall)
 
 
 def check_compare(settings: Settings) -> None:

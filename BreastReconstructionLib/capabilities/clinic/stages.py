@@ -1,6 +1,6 @@
 """What is done with a surface: the stages, in order, with their options.
 
-skin; surface, skin -> register; surface -> measure -> compare, summary
+skin; surface, skin -> register; surface -> measure -> compare, summary; register, measure -> scanwall
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ...core.stage import Stage
 from ..torso.stages import SURFACE
 
 if TYPE_CHECKING:
-    from .results import Comparison, Measurements, ScanRegistration, ScanSkin, Summary
+    from .results import Comparison, Measurements, ScanRegistration, ScanSkin, ScanWall, Summary
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,19 @@ class MeasureOptions:
 
 
 @dataclass(frozen=True)
+class ScanWallOptions:
+    """Volumes to a chest wall that was drawn in the registered volume."""
+
+    chest_wall: Path | None = option(
+        None,
+        in_key=False,
+        metavar="FILE",
+        help="label map in the volume's space, .nrrd or .nii.gz: all that is not 0 is chest wall or behind it",
+        label="Chest wall's label map",
+    )
+
+
+@dataclass(frozen=True)
 class CompareOptions:
     """Change since an earlier visit."""
 
@@ -142,9 +155,21 @@ MEASURE: Stage[MeasureOptions, Measurements] = Stage(
     sources=f"{_HERE}.sources:sources_of_measure",
     check=f"{_HERE}.sources:check_measure",
     revision=1,
-    share=0.25,
+    share=0.2,
     section="clinic",
     publishes=("measure/measurements.csv",),
+)
+SCAN_WALL: Stage[ScanWallOptions, ScanWall] = Stage(
+    name="scanwall",
+    title="Volume to the wall in the scan",
+    options=ScanWallOptions,
+    result=f"{_HERE}.results:ScanWall",
+    needs=(SURFACE, REGISTER, MEASURE),
+    work=f"{_HERE}.scan_wall:run",
+    sources=f"{_HERE}.sources:sources_of_scan_wall",
+    revision=1,
+    share=0.1,
+    section="clinic",
 )
 COMPARE: Stage[CompareOptions, Comparison] = Stage(
     name="compare",
@@ -156,7 +181,7 @@ COMPARE: Stage[CompareOptions, Comparison] = Stage(
     sources=f"{_HERE}.sources:sources_of_compare",
     check=f"{_HERE}.sources:check_compare",
     revision=1,
-    share=0.15,
+    share=0.1,
     section="clinic",
     publishes=("compare/changes.csv",),
 )
