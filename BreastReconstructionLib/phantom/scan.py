@@ -90,7 +90,7 @@ def make_scan(settings: PhantomScanSettings, progress: Progress | None = None) -
     rng = np.random.default_rng([9, settings.seed])
     shape, matrix = _grid(landmarks, body, settings)
     grid = Volume(np.zeros(shape, np.int16), matrix)
-    inside = _coverage(_closed(body, basis.body_faces), grid, progress.part(0.0, 0.6))
+    inside = _coverage(closed_body(body, basis.body_faces), grid, progress.part(0.0, 0.6))
     lungs = _lungs(grid, landmarks, body)
     values = _ct(inside, lungs, grid, body, settings) if settings.modality == "ct" else _mri(inside, lungs, grid, settings)
     progress(0.8, "noise")
@@ -116,7 +116,7 @@ def posed_body(torso: Torso, settings: PhantomScanSettings) -> np.ndarray:
 
 def solid_labels(body_ras: np.ndarray, grid: Volume) -> Volume:
     """Return a label map, 1 inside of the (S, 3) skin of an upper body: of a twin without breasts it is the chest wall."""
-    inside = _coverage(_closed(body_ras, load_torso_basis().body_faces), grid, Progress())
+    inside = _coverage(closed_body(body_ras, load_torso_basis().body_faces), grid, Progress())
     return Volume((inside > 0.5).astype(np.uint8), grid.ijk_to_ras)
 
 
@@ -148,8 +148,8 @@ def _grid(landmarks: np.ndarray, body: np.ndarray, settings: PhantomScanSettings
     return shape, matrix
 
 
-def _closed(body: np.ndarray, faces: np.ndarray) -> TriangleMesh:
-    """The skin, closed by fans at neck, arms and hips, which lie beyond the field of view."""
+def closed_body(body: np.ndarray, faces: np.ndarray) -> TriangleMesh:
+    """Return the skin, closed by fans at neck, arms and hips, which lie beyond the field of view."""
     vertices, closing = [body], [faces]
     for loop in boundary_loops(faces):
         vertices.append(body[loop].mean(axis=0)[None])

@@ -17,13 +17,12 @@ from BreastReconstructionLib.core.progress import Progress
 from BreastReconstructionLib.geometry.transforms import Frame, Similarity
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.measurement.volume_skin import find_volume_skin
-from BreastReconstructionLib.mesh.boundary import boundary_loops
 from BreastReconstructionLib.mesh.distance import closest_on_mesh
 from BreastReconstructionLib.mesh.geodesics import length_of, surface_path
 from BreastReconstructionLib.mesh.mesh import TriangleMesh, vertex_normals
 from BreastReconstructionLib.phantom.deformation import breast_truth
 from BreastReconstructionLib.phantom.posture import body_of, twin_volume_ml
-from BreastReconstructionLib.phantom.scan import PhantomScanSettings, make_scan
+from BreastReconstructionLib.phantom.scan import PhantomScanSettings, closed_body, make_scan
 from BreastReconstructionLib.phantom.torso import Torso, sample_clinic_torso
 from BreastReconstructionLib.shape_model.atlas import SIDES
 from BreastReconstructionLib.shape_model.atlas_training import fold_vertices
@@ -98,16 +97,14 @@ def exact_surface(torso: Torso) -> TriangleMesh:
 
 
 def skin_error(seed: int, values: dict) -> dict[str, float]:
-    """Distance of the skin that is found in a volume from the exact one, without what closes a phantom's arms."""
+    """Distance of the skin that is found in a volume from the exact one, which is closed where a phantom's arms end."""
     scan = make_scan(PhantomScanSettings(seed=seed, population="clinic", posture="lying", **values))
     started = time.perf_counter()
     found = find_volume_skin(scan.volume).mesh
     seconds = time.perf_counter() - started
     some = found.vertices[:: max(1, len(found.vertices) // 8000)]
-    ends = np.zeros(len(scan.skin.vertices), bool)
-    ends[np.concatenate(boundary_loops(scan.skin.faces))] = True
-    some = some[~ends[cKDTree(scan.skin.vertices).query(some)[1]]]
-    distance, _ = closest_on_mesh(some, scan.skin.vertices, scan.skin.faces)
+    truth = closed_body(scan.skin.vertices, scan.skin.faces)
+    distance, _ = closest_on_mesh(some, truth.vertices, truth.faces)
     return {"mean_mm": float(distance.mean()), "p95_mm": float(np.percentile(distance, 95)), "seconds": seconds}
 
 

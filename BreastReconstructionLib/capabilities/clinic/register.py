@@ -26,7 +26,10 @@ from .results import ScanRegistration, ScanSkin
 from .stages import SKIN, RegisterOptions, SkinOptions
 
 # Widths of Tukey's kernel, mm, of a search and of the last rounds.
-SEARCH_MM, KERNELS_MM = (40.0, 20.0), (20.0, 10.0, 6.0)
+SEARCH_MM, KERNELS_MM = (40.0, 20.0), (20.0, 10.0, 6.0, 3.0)
+# Of the last round it follows the residuals (Tukey's constant for 95 % efficiency), within these: what moved with posture lies
+# a few mm off and must lose its vote.
+TUKEY, LAST_MM = 4.685, (1.5, 6.0)
 SEARCH_STEP_MM, SEARCH_SAMPLES, SAMPLES = 35.0, 600, 4000
 # Of the skin that decides, median distance: doubted above, refused above. Standing and lying phantoms leave 0.2 to 2 mm.
 DOUBTED_MM, REFUSED_MM = 3.0, 5.0
@@ -202,7 +205,9 @@ def registered(mesh: TriangleMesh, decides: np.ndarray, skin: TriangleMesh, star
     """Register the deciding skin of a surface to a volume's, from a start."""
     places = mesh.vertices[decides]
     places = places[:: max(1, len(places) // SAMPLES)]
-    return register_robustly(places, skin.vertices, _normals(skin), KERNELS_MM, with_scale, start)
+    found = register_robustly(places, skin.vertices, _normals(skin), KERNELS_MM, with_scale, start)
+    last = float(np.clip(TUKEY * 1.48 * np.median(np.abs(found.residual)), *LAST_MM))
+    return register_robustly(places, skin.vertices, _normals(skin), (last,), with_scale, found.transform)
 
 
 def _over(points: np.ndarray, skin: TriangleMesh) -> np.ndarray:
