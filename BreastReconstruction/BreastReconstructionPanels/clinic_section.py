@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import ctk
+import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -13,8 +14,10 @@ from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.core.errors import BreastReconstructionError
 from BreastReconstructionLib.core.options import options_of
 from BreastReconstructionLib.core.run import StageState
-from BreastReconstructionLib.landmarks.curves import write_boundaries
+from BreastReconstructionLib.landmarks.curves import add_points, write_boundaries
+from BreastReconstructionLib.measurement.distances import ALONG
 from BreastReconstructionLib.mesh.files import read_mesh
+from BreastReconstructionLib.mesh.geodesics import length_of, surface_path
 from BreastReconstructionLib.scene import clinic
 
 from .choices import bind_path, fill, select, show_path
@@ -23,6 +26,8 @@ from .form import OptionsForm
 SKIN_COLOUR, WALL_COLOUR, BREAST_COLOUR = (0.75, 0.75, 0.8), (0.4, 0.6, 0.9), (0.9, 0.6, 0.5)
 # The wall whose volumes are shown first.
 SHOWN_WALL = "population"
+# Of the triangles on which a path is drawn while its end is dragged; Measure takes the surface's own.
+DRAGGED_MM = 3.0
 SHOWN_CURVES = ("notch-to-nipple-along", "inframammary-fold", "breast-boundary")
 
 
@@ -35,7 +40,7 @@ class ClinicSection:
     """
 
     def __init__(self, module, layout):
-        self._module, self._edited = module, False
+        self._module, self._stops = module, []
         section = ctk.ctkCollapsibleButton()
         section.text = _("Combine and measure")
         section.objectName = "clinicSection"
@@ -100,12 +105,15 @@ class ClinicSection:
         self._module.run(REGISTER)
 
     def measure(self) -> None:
-        """Measure, by the boundaries as they are in the scene if somebody moved them."""
+        """Measure, by boundaries and ends of lines as they are in the scene if somebody moved them."""
         case = self._module.case_folder
         measured = self._module.result_of(MEASURE)
-        drawn = clinic.read_boundaries(case) if case is not None and measured is not None else {}
-        if drawn and clinic.differ(drawn, measured.curves):
-            self._module.parameters.breast_boundaries = str(write_boundaries(case, drawn))
+        if measured is not None:
+            drawn, moved = clinic.read_boundaries(case), clinic.moved_points(case, measured.curves)
+            if drawn and clinic.differ(drawn, measured.curves):
+                self._module.parameters.breast_boundaries = str(write_boundaries(case, drawn))
+            if moved:
+                self._module.parameters.measure_points = str(add_points(case, self._module.parameters.measure_points, moved))
         self._module.run(MEASURE)
 
     def stage_done(self, name: str) -> None:
@@ -158,7 +166,7 @@ class ClinicSection:
         case, found = self._module.case_folder, self._module.result_of(MEASURE)
         if found is None:
             return
-        clinic.show_curves(case, found.curves, SHOWN_CURVES)
+        self._follow(case, clinic.show_curves(case, found.curves, SHOWN_CURVES), found.rows)
         meshes = {name: read_mesh(path) for name, path in found.meshes.items()}
         for name, mesh in meshes.items():
             if "-wall-" in name:
@@ -172,6 +180,31 @@ class ClinicSection:
         clinic.place_new_nodes(case)
         shown = [row.words() for row in found.rows if "volume" in row.name or "notch to nipple" in row.name]
         self.text.text = "\n".join([*shown, *found.warnings])
+
+    def _follow(self, case: Path, nodes: dict, rows) -> None:
+        """Keep the table's distances those of the lines while somebody drags their ends; Measure takes them over."""
+        for stop in self._stops:
+            stop()
+        self._stops = []
+        surface = self._module.result_of(SURFACE)
+        coarse = None if surface is None else clinic.thinned(surface.mesh, DRAGGED_MM)
+        for name in clinic.ends_of_lines():
+            places = {row.method.startswith(ALONG): number for number, row in enumerate(rows) if row.key == name}
+            if name in nodes and coarse is not None:
+                follow = self._follower(case, places, coarse, nodes.get(f"{name}-along"))
+                self._stops.append(clinic.follow_line(nodes[name], follow))
+
+    @staticmethod
+    def _follower(case: Path, places: dict, coarse, curve):
+        def changed(first, second):
+            if False in places:
+                clinic.write_value(case, places[False], float(np.linalg.norm(first - second)))
+            path = surface_path(coarse.vertices, coarse.faces, first, second) if True in places else None
+            if path is not None:
+                clinic.write_value(case, places[True], length_of(path))
+                clinic.set_points(curve, path)
+
+        return changed
 
     def _show_scan_wall(self) -> None:
         case, found = self._module.case_folder, self._module.result_of(SCAN_WALL)

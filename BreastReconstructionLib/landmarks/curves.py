@@ -9,6 +9,7 @@ import numpy as np
 
 from ..core.errors import LandmarkError
 from ..core.files import write_json
+from .files import write_landmarks_mrk_json
 
 SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
@@ -32,6 +33,14 @@ def write_boundaries(case: Path, curves_ras: dict[str, np.ndarray]) -> Path:
         markups += [_markup(points, CLOSED_CURVE)]
     path = case / "boundaries.mrk.json"
     write_json(path, {"@schema": SCHEMA, "markups": markups})
+    return path
+
+
+def add_points(case: Path, earlier: str, points_ras: dict[str, np.ndarray]) -> Path:
+    """Keep named points in a case folder, with those of an earlier file ('' for none); returns the file."""
+    known = read_points(Path(earlier)) if earlier and Path(earlier).is_file() else {}
+    path = case / "points.mrk.json"
+    write_landmarks_mrk_json(path, {**known, **points_ras})
     return path
 
 

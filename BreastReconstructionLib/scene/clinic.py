@@ -22,6 +22,8 @@ SCAN_SKIN, CHANGE, TO_SCAN, BENT_TO_SCAN, SEGMENTATION = "scan skin", "change", 
 SCAN_DISTANCE, EARLIER, TO_LATER = "distance to the volume", "earlier surface", "earlier to later"
 MEASUREMENTS, CHANGES, MARK = "measurements", "changes", "measured "
 LARGEST_CHANGE_MM = 10.0
+# Of the table of measurements.
+VALUE_COLUMN = 2
 _CURVE_CLASSES = {LINE: "vtkMRMLMarkupsLineNode", CLOSED_CURVE: "vtkMRMLMarkupsClosedCurveNode"}
 
 
@@ -191,12 +193,9 @@ def show_curves(case: Path, files: dict[str, Path], shown: Iterable[str]):
     for name, path in files.items():
         kind, points = read_kind(path), read_curve_points(path)
         node = make_node(case, MARK + name, _CURVE_CLASSES.get(kind, "vtkMRMLMarkupsCurveNode"), name)
-        with slicer.util.NodeModify(node):
-            node.RemoveAllControlPoints()
-            if kind != LINE:
-                node.SetCurveTypeToLinear()  # so that its own length is the path's
-            for point in points:
-                node.AddControlPoint(vtk.vtkVector3d(*map(float, point)))
+        if kind != LINE:
+            node.SetCurveTypeToLinear()  # so that its own length is the path's
+        set_points(node, points)
         display = node.GetDisplayNode()
         display.SetPointLabelsVisibility(False)
         display.SetPropertiesLabelVisibility(False)
@@ -204,6 +203,14 @@ def show_curves(case: Path, files: dict[str, Path], shown: Iterable[str]):
         display.SetVisibility(any(word in name for word in shown))
         made[name] = node
     return made
+
+
+def set_points(node, points: np.ndarray) -> None:
+    """Replace the control points of a markups node by (N, 3) ones in its own space."""
+    with slicer.util.NodeModify(node):
+        node.RemoveAllControlPoints()
+        for point in points:
+            node.AddControlPoint(vtk.vtkVector3d(*map(float, point)))
 
 
 def show_table(case: Path, role: str, columns: list[str], rows: list[list[str]]):
@@ -229,6 +236,48 @@ def show_segments(case: Path, meshes: dict[str, TriangleMesh]):
     node.CreateDefaultDisplayNodes()
     node.GetDisplayNode().SetVisibility3D(False)
     return node
+
+
+def ends_of_lines() -> dict[str, tuple[str, str]]:
+    """Return which named points a measured line runs between, by the line's name."""
+    found = {"nipple-to-nipple": ("left-nipple", "right-nipple")}
+    for side in ("left", "right"):
+        found[f"{side}-notch-to-nipple"] = ("sternal-notch", f"{side}-nipple")
+        found[f"{side}-midclavicle-to-nipple"] = (f"{side}-midclavicle", f"{side}-nipple")
+    return found
+
+
+def moved_points(case: Path, files: dict[str, Path]) -> dict[str, np.ndarray]:
+    """Return the (3,) ends of lines that somebody dragged since they were measured, by the point's name."""
+    found = {}
+    for name, ends in ends_of_lines().items():
+        node = find_node(case, MARK + name)
+        if node is None or name not in files or node.GetNumberOfControlPoints() != 2:
+            continue
+        kept = read_curve_points(files[name])
+        for end in (0, 1):
+            point = np.array(node.GetNthControlPointPosition(end))
+            if np.linalg.norm(point - kept[end]) > 0.01:
+                found[ends[end]] = point
+    return found
+
+
+def follow_line(node, changed):
+    """Call `changed(first, second)` with the (3,) ends of a line as they are dragged; returns what ends it when called."""
+
+    def moved(caller, event):
+        if node.GetNumberOfControlPoints() == 2:
+            changed(*(np.array(node.GetNthControlPointPosition(end)) for end in (0, 1)))
+
+    tag = node.AddObserver(slicer.vtkMRMLMarkupsNode.PointModifiedEvent, moved)
+    return lambda: node.RemoveObserver(tag)
+
+
+def write_value(case: Path, row: int, value: float) -> None:
+    """Write a value into the table of measurements."""
+    node = find_node(case, MEASUREMENTS)
+    if node is not None:
+        node.SetCellText(row, VALUE_COLUMN, f"{value:.1f}")
 
 
 def read_boundaries(case: Path) -> dict[str, np.ndarray]:

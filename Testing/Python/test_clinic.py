@@ -293,6 +293,26 @@ def test_the_bent_transform_moves_and_survives_a_file(shown, tmp_path):
         np.testing.assert_allclose(got, wanted, atol=0.05)
 
 
+def test_dragging_a_line_moves_the_numbers(shown):
+    from BreastReconstructionLib.scene import clinic, patient
+
+    panel, case = shown
+    rows = panel.result_of(MEASURE).rows
+    table = patient.find_node(case, clinic.MEASUREMENTS)
+    line = patient.find_node(case, clinic.MARK + "left-notch-to-nipple")
+    numbers = [k for k, row in enumerate(rows) if row.key == "left-notch-to-nipple"]
+    end = np.array(line.GetNthControlPointPosition(1))
+    line.SetNthControlPointPosition(1, *(end - [0.0, 0.0, 15.0]))
+    straight, along = (float(table.GetCellText(k, clinic.VALUE_COLUMN)) for k in numbers)
+    assert straight == pytest.approx(line.GetLineLengthWorld(), abs=2.0)  # the bent transform changes its length in the world
+    assert straight > rows[numbers[0]].value + 5
+    assert along >= straight - 0.2
+    moved = clinic.moved_points(case, panel.result_of(MEASURE).curves)
+    assert list(moved) == ["left-nipple"]
+    line.SetNthControlPointPosition(1, *end)
+    assert clinic.moved_points(case, panel.result_of(MEASURE).curves) == {}
+
+
 def test_registering_and_measuring_by_clicks(shown, scan):
     import slicer
 
@@ -326,7 +346,12 @@ def test_registering_and_measuring_by_clicks(shown, scan):
         x, y, z = boundary.GetNthControlPointPosition(i)
         centre = np.mean([boundary.GetNthControlPointPosition(k) for k in (0, boundary.GetNumberOfControlPoints() // 2)], axis=0)
         boundary.SetNthControlPointPosition(i, *(centre + 0.9 * (np.array([x, y, z]) - centre)))
+    line = patient.find_node(case, clinic.MARK + "right-notch-to-nipple")
+    end = np.array(line.GetNthControlPointPosition(1))
+    before = next(row.value for row in panel.result_of(MEASURE).rows if row.key == "right-notch-to-nipple")
+    line.SetNthControlPointPosition(1, *(end - [0.0, 0.0, 10.0]))
     section.buttons[MEASURE].click()
     assert wait_for_run(panel).startswith("Done")
+    assert next(row.value for row in panel.result_of(MEASURE).rows if row.key == "right-notch-to-nipple") > before + 5
     assert any("boundary drawn" in row.method for row in panel.result_of(MEASURE).rows)
     slicer.mrmlScene.Clear(0)
