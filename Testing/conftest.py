@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import pytest
 
-from BreastReconstructionLib.capabilities import STAGES as DECLARED
+from BreastReconstructionLib.capabilities.torso import TORSO
 from BreastReconstructionLib.core.resources import resource_path
 from BreastReconstructionLib.phantom.torso import make_torso, sample_parameters
 from Testing.cases import made_once, shared_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-# Names, in the order in which they run.
-STAGES = tuple(stage.name for stage in DECLARED)
+# Names of the stages from video to report, in the order in which they run.
+STAGES = tuple(stage.name for stage in TORSO.stages)
 
 
 def run_cli(*arguments, timeout=1200, **options):

@@ -224,6 +224,17 @@ def test_an_earlier_visit_that_is_gone_is_said(own, tmp_path):
     assert_one_sentence(run_cli("compare", "-o", own, "--earlier", tmp_path / "empty"), 9, "has no surface yet")
 
 
+def test_a_cancelled_stage_leaves_the_case_as_it_was(own, tmp_path):
+    (tmp_path / "stop").touch()
+    (own / "boundaries.mrk.json").write_text((own / "measure" / "curves" / "left-breast-boundary.mrk.json").read_text())
+    before = (own / "case.json").read_text()
+    words = ["measure", "--breast-boundaries", own / "boundaries.mrk.json", "--cancel-file", tmp_path / "stop", "-o", own]
+    assert_one_sentence(run_cli(*words), 130, "Cancelled")
+    assert (own / "case.json").read_text() == before
+    assert not list(own.glob("*.partial"))
+    assert Case(own).result(MEASURE).rows
+
+
 def test_a_case_without_a_surface_is_said(tmp_path):
     (tmp_path / "case").mkdir()
     assert_one_sentence(run_cli("measure", "-o", tmp_path / "case"), 9, "has no surface yet")
