@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from BreastReconstructionLib.capabilities.clinic.stages import COMPARE, MEASURE, REGISTER, SCAN_WALL, SKIN, SUMMARY
+from BreastReconstructionLib.capabilities.clinic.visits import series_of
 from BreastReconstructionLib.capabilities.torso.stages import SURFACE
 from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.core.errors import BreastReconstructionError
@@ -18,7 +19,7 @@ from BreastReconstructionLib.landmarks.curves import add_points, write_boundarie
 from BreastReconstructionLib.measurement.distances import ALONG
 from BreastReconstructionLib.mesh.files import read_mesh
 from BreastReconstructionLib.mesh.geodesics import length_of, surface_path
-from BreastReconstructionLib.scene import clinic
+from BreastReconstructionLib.scene import clinic, patient
 
 from .choices import bind_path, fill, select, show_path
 from .form import OptionsForm
@@ -60,6 +61,12 @@ class ClinicSection:
         bind_path(self.earlier, lambda: module.parameters, "earlier", module.refresh)
         self._rows.addRow(_("Earlier visit"), self.earlier)
         self._add_stage(COMPARE, _("Compare"), lambda: module.run(COMPARE))
+        self.visits = qt.QPushButton(_("Table and plot of the visits in the scene"))
+        self.visits.toolTip = _(
+            "Measured cases of one patient that are open in this scene, in the order in which they were opened"
+        )
+        self.visits.clicked.connect(self.show_visits)
+        self._rows.addRow(self.visits)
         self._add_stage(SUMMARY, _("Write PDF"), lambda: module.run(SUMMARY))
         self.text = qt.QLabel()
         self.text.wordWrap = True
@@ -115,6 +122,25 @@ class ClinicSection:
             if moved:
                 self._module.parameters.measure_points = str(add_points(case, self._module.parameters.measure_points, moved))
         self._module.run(MEASURE)
+
+    def show_visits(self) -> None:
+        """Put the numbers of all measured cases of the scene side by side, and plot their volumes."""
+        cases = [case for case in patient.cases_in_scene() if patient.find_node(case, clinic.MEASUREMENTS) is not None]
+        try:
+            series = series_of(cases)
+        except BreastReconstructionError as error:
+            self._module.say(str(error))
+            return
+        case = self._module.case_folder
+        clinic.show_table(case, clinic.VISITS, *series.table())
+        volumes = {
+            side: [float("nan") if row is None else row.value for row in found]
+            for name, side, method, found in series.rows
+            if name == "volume" and f"'{SHOWN_WALL}'" in method
+        }
+        title = _("Volume to the population's wall, ml")
+        clinic.show_plot(case, clinic.VISITS_PLOT, title, list(series.visits), volumes)
+        self._module.say(_("{count} visits are side by side in the table 'visits'.").format(count=len(cases)))
 
     def stage_done(self, name: str) -> None:
         """Show what a stage made."""
@@ -173,7 +199,10 @@ class ClinicSection:
                 clinic.show_mesh(case, mesh, name, WALL_COLOUR, 0.6, shown=name.endswith(SHOWN_WALL))
         closed = {name: mesh for name, mesh in meshes.items() if "-breast-" in name and name.endswith(SHOWN_WALL)}
         surface = self._module.result_of(SURFACE)
-        clinic.show_segments(case, {**closed, "torso": clinic.thinned(surface.mesh)} if surface is not None else closed)
+        if surface is not None:
+            closed["torso"] = clinic.thinned(surface.mesh)
+            clinic.show_map(case, found.on_skin(surface.mesh), "mirror_mm", clinic.MIRRORED, shown=False)
+        clinic.show_segments(case, closed)
         columns = [_("measured"), _("side"), _("value"), _("unit"), _("uncertainty"), _("how")]
         rows = [[r.name, r.side, f"{r.value:.1f}", r.unit, f"{r.uncertainty:.1f}", r.method] for r in found.rows]
         clinic.show_table(case, clinic.MEASUREMENTS, columns, rows)

@@ -20,6 +20,7 @@ from .patient import ROLE, find_node, make_node, nodes_of
 
 SCAN_SKIN, CHANGE, TO_SCAN, BENT_TO_SCAN, SEGMENTATION = "scan skin", "change", "to the volume", "bent to the volume", "segments"
 SCAN_DISTANCE, EARLIER, TO_LATER = "distance to the volume", "earlier surface", "earlier to later"
+VISITS, VISITS_PLOT, MIRRORED = "visits", "volumes by visit", "distance to the mirrored side"
 MEASUREMENTS, CHANGES, MARK = "measurements", "changes", "measured "
 LARGEST_CHANGE_MM = 10.0
 # Of the table of measurements.
@@ -224,6 +225,38 @@ def show_table(case: Path, role: str, columns: list[str], rows: list[list[str]])
             array.InsertNextValue(row[number])
         node.AddColumn(array)
     return node
+
+
+def show_plot(case: Path, role: str, title: str, visits: list[str], series: dict[str, list[float]]):
+    """Return the plot chart node of numbers by visit; its table and series are nodes of the case too."""
+    table = make_node(case, f"{role} values", "vtkMRMLTableNode", f"{role} values")
+    table.RemoveAllColumns()
+    words, number = vtk.vtkStringArray(), vtk.vtkDoubleArray()
+    words.SetName("visit")
+    number.SetName("number")
+    for index, visit in enumerate(visits):
+        words.InsertNextValue(visit)
+        number.InsertNextValue(index + 1)
+    table.AddColumn(words)
+    table.AddColumn(number)
+    chart = make_node(case, role, "vtkMRMLPlotChartNode", role)
+    chart.RemoveAllPlotSeriesNodeIDs()
+    chart.SetTitle(title)
+    chart.SetXAxisTitle("visit")
+    for name, values in series.items():
+        column = vtk.vtkDoubleArray()
+        column.SetName(name)
+        for value in values:
+            column.InsertNextValue(value)
+        table.AddColumn(column)
+        line = make_node(case, f"{role} {name}", "vtkMRMLPlotSeriesNode", name)
+        line.SetAndObserveTableNodeID(table.GetID())
+        line.SetXColumnName("number")
+        line.SetYColumnName(name)
+        line.SetLabelColumnName("visit")
+        line.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
+        chart.AddAndObservePlotSeriesNodeID(line.GetID())
+    return chart
 
 
 def show_segments(case: Path, meshes: dict[str, TriangleMesh]):

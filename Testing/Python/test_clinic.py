@@ -324,6 +324,37 @@ def test_dragging_a_line_moves_the_numbers(shown):
     assert clinic.moved_points(case, panel.result_of(MEASURE).curves) == {}
 
 
+def test_visits_side_by_side(shown, measured_case, tmp_path):
+    import slicer
+
+    from BreastReconstructionLib.scene import clinic, patient
+    from Testing.workflow import wait
+
+    panel, case = shown
+    panel.clinic.show_visits()
+    assert "two visits or more" in panel.ui.statusLabel.text
+    second = Path(shutil.copytree(measured_case, tmp_path / "second visit"))
+    panel.choose_case(str(second))
+    wait(lambda: patient.find_node(second, clinic.MEASUREMENTS) is not None, 60)
+    panel.clinic.show_visits()
+    table = patient.find_node(second, clinic.VISITS).GetTable()
+    assert table.GetNumberOfColumns() == 5
+    assert table.GetNumberOfRows() == len(panel.result_of(MEASURE).rows)
+    chart = patient.find_node(second, clinic.VISITS_PLOT)
+    assert chart.GetNumberOfPlotSeriesNodes() == 2
+    assert slicer.mrmlScene.GetNodeByID(chart.GetNthPlotSeriesNodeID(0)).GetYColumnName() == "left"
+    patient.remove_case(second)
+    panel.choose_case(str(case))
+    wait(lambda: panel.result.node() is not None, 60)
+    finished = run_cli("visits", case, second, "-o", tmp_path / "visits.csv")
+    assert finished.returncode == 0, finished.stderr
+    with open(tmp_path / "visits.csv", newline="") as file:
+        head, *rows = list(csv.reader(file))
+    assert head[3:] == ["27 November 2026"] * 2
+    assert all("±" in row[3] for row in rows)
+    assert_one_sentence(run_cli("visits", case, "-o", tmp_path / "one.csv"), 13, "two visits or more")
+
+
 def test_registering_and_measuring_by_clicks(shown, scan):
     import slicer
 

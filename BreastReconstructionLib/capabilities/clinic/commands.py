@@ -30,6 +30,21 @@ def add(commands: Commands) -> None:
         sub = commands.add(stage.name, words[stage.name], _run, CLINIC.stages)
         sub.add_argument("-o", "--output", type=Path, required=True, metavar="CASE", help="case folder with a surface")
         sub.set_defaults(goal=stage.name)
+    _add_visits(commands)
+
+
+def _add_visits(commands: Commands) -> None:
+    visits = commands.add("visits", "the measurements of several visits of one patient side by side, as CSV", _visits)
+    visits.add_argument("cases", type=Path, nargs="+", metavar="CASE", help="case folders, in the order of their dates")
+    visits.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="CSV to write")
+
+
+def _visits(options: argparse.Namespace, console: Console) -> None:
+    from .visits import series_of
+
+    series = series_of(options.cases)
+    series.write(options.output)
+    console.say(f"{len(series.rows)} numbers of {len(series.visits)} visits are in {options.output}.", file=str(options.output))
 
 
 def settings_given(options: argparse.Namespace, folder: Path) -> Settings:

@@ -14,7 +14,7 @@ from ...core.files import write_json
 from ...geometry.transforms import Similarity
 from ...measurement.rows import Row, read_rows, write_rows
 from ...mesh.files import read_mesh, write_ply
-from ...mesh.mesh import TriangleMesh
+from ...mesh.mesh import TriangleMesh, keep_vertices
 
 _SURFACE_FILE, _MAP_FILE = "skin.ply", "distances.ply"
 
@@ -125,6 +125,14 @@ class Measurements:
         """Of each vertex of the surface: `left_mm` and `right_mm` to the breast's boundary, `stable`, `mirror_mm`."""
         with np.load(self.folder / "places.npz") as file:
             return dict(file)
+
+    def on_skin(self, surface: TriangleMesh) -> TriangleMesh:
+        """Return the skin of the measured surface with the scalars of `places`."""
+        torso = surface.scalars.get("torso", np.ones(len(surface.vertices))) > 0.5
+        kept, faces = keep_vertices(surface.vertices, surface.faces, torso)
+        normals = None if surface.normals is None else surface.normals[kept]
+        places = {name: values.astype(float) for name, values in self.places.items()}
+        return TriangleMesh(surface.vertices[kept], faces, surface.frame, normals, scalars=places)
 
     def save(self, places: dict[str, np.ndarray]) -> None:
         """Write table, warnings and places into its folder."""
