@@ -27,8 +27,6 @@ from .form import OptionsForm
 SKIN_COLOUR, WALL_COLOUR, BREAST_COLOUR = (0.75, 0.75, 0.8), (0.4, 0.6, 0.9), (0.9, 0.6, 0.5)
 # The wall whose volumes are shown first.
 SHOWN_WALL = "population"
-# Of the triangles on which a path is drawn while its end is dragged; Measure takes the surface's own.
-DRAGGED_MM = 3.0
 SHOWN_CURVES = ("notch-to-nipple-along", "inframammary-fold", "breast-boundary")
 
 
@@ -192,7 +190,7 @@ class ClinicSection:
         case, found = self._module.case_folder, self._module.result_of(MEASURE)
         if found is None:
             return
-        self._follow(case, clinic.show_curves(case, found.curves, SHOWN_CURVES), found.rows)
+        self._follow(case, clinic.show_curves(case, found.curves, SHOWN_CURVES), found.rows, found.coarse)
         meshes = {name: read_mesh(path) for name, path in found.meshes.items()}
         for name, mesh in meshes.items():
             if "-wall-" in name:
@@ -200,7 +198,7 @@ class ClinicSection:
         closed = {name: mesh for name, mesh in meshes.items() if "-breast-" in name and name.endswith(SHOWN_WALL)}
         surface = self._module.result_of(SURFACE)
         if surface is not None:
-            closed["torso"] = clinic.thinned(surface.mesh)
+            closed["torso"] = found.coarse
             clinic.show_map(case, found.on_skin(surface.mesh), "mirror_mm", clinic.MIRRORED, shown=False)
         clinic.show_segments(case, closed)
         columns = [_("measured"), _("side"), _("value"), _("unit"), _("uncertainty"), _("how")]
@@ -210,16 +208,14 @@ class ClinicSection:
         shown = [row.words() for row in found.rows if "volume" in row.name or "notch to nipple" in row.name]
         self.text.text = "\n".join([*shown, *found.warnings])
 
-    def _follow(self, case: Path, nodes: dict, rows) -> None:
+    def _follow(self, case: Path, nodes: dict, rows, coarse) -> None:
         """Keep the table's distances those of the lines while somebody drags their ends; Measure takes them over."""
         for stop in self._stops:
             stop()
         self._stops = []
-        surface = self._module.result_of(SURFACE)
-        coarse = None if surface is None else clinic.thinned(surface.mesh, DRAGGED_MM)
         for name in clinic.ends_of_lines():
             places = {row.method.startswith(ALONG): number for number, row in enumerate(rows) if row.key == name}
-            if name in nodes and coarse is not None:
+            if name in nodes:
                 follow = self._follower(case, places, coarse, nodes.get(f"{name}-along"))
                 self._stops.append(clinic.follow_line(nodes[name], follow))
 

@@ -72,9 +72,9 @@ def find_volume_skin(volume: Volume, modality: str = AUTO, progress: Progress | 
     progress(0.4, "air outside the body")
     outside = _outer_air(height < 0, volume)
     progress(0.6, "surface")
-    # Air within the body makes no surface; nor does what the scanner filled in.
-    solid = np.maximum(height, np.where(ndimage.binary_dilation(outside), -np.inf, 0.5 * np.abs(height).max()))
-    mesh = _surface(solid, volume)
+    # Air within the body makes no surface: away from the air outside, all is tissue. In place, since volumes are large.
+    np.maximum(height, 0.5 * float(height.max()), out=height, where=~ndimage.binary_dilation(outside))
+    mesh = _surface(height, volume)
     if filled is not None:
         near = ndimage.binary_dilation(filled, iterations=2)
         index = np.round(volume.to_ijk(mesh.vertices)).astype(int)

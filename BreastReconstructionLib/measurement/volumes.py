@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.interpolate import RBFInterpolator
@@ -27,6 +27,9 @@ RING_MM, RING_POINTS, RING_SMOOTHING = 25.0, 250, 1.0
 BOUNDARY_JITTER_MM = 5.0
 # Of the wall itself, mm along the normal: against unseen phantoms' twins; a membrane and a plate are exact by definition.
 POPULATION_WALL_MM = 0.8
+# Of a difference between sides, or between visits, what is not alike in both and so does not cancel: share of the surface's
+# stated uncertainty (pairs of phantom videos), and of the wall's (unseen phantoms: 15 ml on each side, 5 ml of the difference).
+SKIN_UNLIKE, WALL_UNLIKE = 0.5, 0.3
 # Differences of volumes below this are within what repeated measurements differ by, as published.
 PUBLISHED_REPEATABILITY_ML = 56.0
 SMALLEST_ML = 15.0
@@ -44,6 +47,7 @@ class BreastShape:
         sheets: wall -> (V, 3) place of each of the patch's vertices on it.
         volumes_ml: wall -> volume.
         uncertainty_ml: wall -> standard deviation.
+        jittered_ml: the volumes with a boundary that is drawn closer, and wider.
     """
 
     side: str
@@ -51,6 +55,21 @@ class BreastShape:
     sheets: dict[str, np.ndarray]
     volumes_ml: dict[str, float]
     uncertainty_ml: dict[str, float]
+    jittered_ml: tuple[dict[str, float], ...]
+
+    @property
+    def skin_ml(self) -> float:
+        """What the surface's stated uncertainty makes of the volume, if its errors are alike over the breast."""
+        return self.patch.area * float(self.patch.data["uncertainty"].mean()) / 1000.0
+
+    def wall_ml(self, wall: str) -> float:
+        """What the wall's own uncertainty makes of the volume."""
+        return self.patch.area * POPULATION_WALL_MM / 1000.0 if wall == "population" else 0.0
+
+    def boundary_ml(self, wall: str) -> float:
+        """What another boundary makes of the volume."""
+        own = self.volumes_ml[wall]
+        return max((abs(other[wall] - own) for other in self.jittered_ml), default=0.1 * abs(own))
 
     @property
     def boundary_ras(self) -> np.ndarray:
@@ -105,14 +124,36 @@ def measure_breast(
         other = cut(shift)
         if other is not None and len(other.rim) >= 10:
             jittered.append(_volumes_ml(other, _sheets(other, _ring(surface, values_mm - shift, other))))
-    found = {}
-    for name in WALLS:
-        boundary = max((abs(v[name] - volumes[name]) for v in jittered), default=0.1 * abs(volumes[name]))
-        # The surface's errors are alike over a breast, at worst.
-        skin = patch.area * float(patch.data["uncertainty"].mean()) / 1000.0
-        wall = patch.area * POPULATION_WALL_MM / 1000.0 if name == "population" else 0.0
-        found[name] = float(np.hypot(np.hypot(boundary, skin), np.hypot(wall, 3 * relative_scale * volumes[name])))
-    return BreastShape(side, patch, sheets, volumes, found)
+    shape = BreastShape(side, patch, sheets, volumes, {}, tuple(jittered))
+    sure = {
+        wall: _together(shape.boundary_ml(wall), shape.skin_ml, shape.wall_ml(wall), 3 * relative_scale * volumes[wall])
+        for wall in WALLS
+    }
+    return replace(shape, uncertainty_ml=sure)
+
+
+def difference_ml(left: BreastShape, right: BreastShape, wall: str, alike: bool, relative_scale: float) -> tuple[float, float]:
+    """Return left minus right, and its standard deviation, less than that of two volumes of different bodies.
+
+    Args:
+        left, right: the breasts.
+        wall: to which.
+        alike: both boundaries were proposed: where one is wide the other is too.
+        relative_scale: standard deviation of the scale.
+    """
+    value = left.volumes_ml[wall] - right.volumes_ml[wall]
+    if alike and len(left.jittered_ml) == len(right.jittered_ml) > 0:
+        pairs = zip(left.jittered_ml, right.jittered_ml, strict=True)
+        boundary = max(abs(one[wall] - other[wall] - value) for one, other in pairs)
+    else:
+        boundary = _together(left.boundary_ml(wall), right.boundary_ml(wall))
+    skin = SKIN_UNLIKE * _together(left.skin_ml, right.skin_ml)
+    behind = WALL_UNLIKE * _together(left.wall_ml(wall), right.wall_ml(wall))
+    return value, _together(boundary, skin, behind, 3 * relative_scale * value)
+
+
+def _together(*deviations: float) -> float:
+    return float(np.linalg.norm(deviations))
 
 
 def _share_at(patch: Patch, places: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..core.errors import MeasurementError
 from .distance import closest_faces
 from .mesh import keep_vertices
 
@@ -19,6 +20,9 @@ def surface_path(vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, sto
 
     Returns:
         the path, or None if no path connects the two.
+
+    Raises:
+        MeasurementError: the surface is no manifold.
     """
     from potpourri3d import EdgeFlipGeodesicSolver
 
@@ -38,7 +42,10 @@ def surface_path(vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, sto
         ends.append(index)
     if ends[0] == ends[1]:
         return points[ends]
-    return np.asarray(EdgeFlipGeodesicSolver(points, cells).find_geodesic_path(*ends))
+    try:
+        return np.asarray(EdgeFlipGeodesicSolver(points, cells).find_geodesic_path(*ends))
+    except RuntimeError as error:  # geometry-central's checks of the mesh
+        raise MeasurementError("The surface is no clean mesh (edges with three faces); no path can be measured on it.") from error
 
 
 def _between(
@@ -46,8 +53,16 @@ def _between(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The part of a surface whose distances from two places sum up to at most so much."""
     near = np.linalg.norm(vertices - start, axis=1) + np.linalg.norm(vertices - stop, axis=1) < reach
-    used, cells = keep_vertices(vertices, faces, near)
-    return vertices[used], cells
+    while True:
+        used, cells = keep_vertices(vertices, faces, near)
+        # Where the cut leaves two parts that touch in a vertex, the vertex goes too: the solver wants a manifold.
+        edges = np.sort(cells[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+        single, counts = np.unique(edges, axis=0, return_counts=True)
+        pinched = np.bincount(single[counts == 1].ravel(), minlength=len(used)) > 2
+        if not pinched.any():
+            return vertices[used], cells
+        near = near.copy()
+        near[used[pinched]] = False
 
 
 def _along_edges(points: np.ndarray, cells: np.ndarray, ends: list[int]) -> tuple[float, float]:

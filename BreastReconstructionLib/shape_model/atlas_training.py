@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ..core.progress import Progress
+from ..mesh.decimation import decimated
 from ..mesh.mesh import vertex_normals
 from ..phantom.basis import TorsoBasis, load_torso_basis
 from ..phantom.deformation import BREAST_DEPTH, breast_ratios, neighbour_mean
@@ -61,7 +62,7 @@ class _Template:
     @classmethod
     def of(cls, basis: TorsoBasis) -> _Template:
         mean = basis.torso @ (basis.subdivision @ basis.template_mm.astype(float))
-        kept, faces = _decimated(mean, basis.skin_faces)
+        kept, faces = _kept(mean, basis.skin_faces)
         whole = _breast(basis, mean)
         breast, landmarks = whole[:, kept], mean[basis.landmarks]
         rows = [np.flatnonzero(row < WALL_REACH) for row in breast]
@@ -86,22 +87,10 @@ def _breast(basis: TorsoBasis, mean: np.ndarray) -> np.ndarray:
     return ratios
 
 
-def _decimated(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """About SKIN_VERTICES of the vertices, and their faces: VTK's vertex deletion, which moves none."""
-    from vtkmodules.util.numpy_support import vtk_to_numpy
-    from vtkmodules.vtkFiltersCore import vtkDecimatePro
-
-    from ..mesh.polydata import triangles
-
-    decimate = vtkDecimatePro()
-    decimate.SetInputData(triangles(vertices, faces))
-    decimate.SetTargetReduction(1.0 - SKIN_VERTICES / len(vertices))
-    decimate.PreserveTopologyOn()
-    decimate.SplittingOff()
-    decimate.Update()
-    found = decimate.GetOutput()
-    kept = cKDTree(vertices).query(vtk_to_numpy(found.GetPoints().GetData()))[1]
-    return kept, vtk_to_numpy(found.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int64)
+def _kept(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """About SKIN_VERTICES of the vertices, and their faces."""
+    points, cells = decimated(vertices, faces, SKIN_VERTICES)
+    return cKDTree(vertices).query(points)[1], cells
 
 
 def _stable(mean: np.ndarray, landmarks: np.ndarray, breast: np.ndarray) -> np.ndarray:

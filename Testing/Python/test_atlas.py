@@ -12,6 +12,7 @@ from BreastReconstructionLib.geometry.transforms import MODEL_AXES_TO_RAS, Frame
 from BreastReconstructionLib.measurement.change import volume_between_ml
 from BreastReconstructionLib.measurement.rows import Row, differences
 from BreastReconstructionLib.measurement.symmetry import find_mirror_plane, landmark_asymmetry_mm, mirrored_distance_mm
+from BreastReconstructionLib.measurement.volumes import difference_ml
 from BreastReconstructionLib.mesh.mesh import TriangleMesh, vertex_normals
 from BreastReconstructionLib.phantom.deformation import breast_truth
 from BreastReconstructionLib.phantom.posture import at_visit, body_of, lying, twin_volume_ml
@@ -57,6 +58,16 @@ def test_boundaries_and_volumes_are_near_the_truth(bodies):
             assert abs(volume[-1]) < 3.5 * breast.uncertainty_ml["population"]
     assert np.mean(boundary) < 4.0
     assert np.abs(volume).mean() < 30.0
+
+
+def test_a_difference_between_sides_is_surer_than_each_side(bodies):
+    for body, torso, chest in bodies[:4]:
+        left, right = breasts_of(chest, boundaries_of(chest, [])[0])[0]
+        exact = twin_volume_ml(torso, body.twin())
+        value, sure = difference_ml(left, right, "population", True, 0.005)
+        assert value == pytest.approx(left.volumes_ml["population"] - right.volumes_ml["population"])
+        assert sure < np.hypot(left.uncertainty_ml["population"], right.uncertainty_ml["population"])
+        assert abs(value - (exact["left"] - exact["right"])) < 3 * sure
 
 
 def test_walls_are_told_apart_and_the_uncertainty_grows_with_the_scale(bodies):

@@ -7,6 +7,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 from scipy.spatial import Delaunay
 
+from BreastReconstructionLib.core.errors import MeasurementError
 from BreastReconstructionLib.mesh.boundary import boundary_loops
 from BreastReconstructionLib.mesh.geodesics import length_of, surface_path
 from BreastReconstructionLib.mesh.patch import closed_between, cut_patch, harmonic, signed_volume
@@ -95,6 +96,26 @@ def test_a_path_around_a_cylinder_is_that_of_its_sheet():
     a, b = np.linalg.norm(vertices - [10, 10, 0], axis=1).argmin(), np.linalg.norm(vertices - [90, 70, 0], axis=1).argmin()
     length = length_of(surface_path(bent, faces, bent[a], bent[b]))
     assert length == pytest.approx(np.linalg.norm(vertices[a] - vertices[b]), rel=1e-3)
+
+
+@limits(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000))
+def test_paths_on_a_rough_surface_are_found_wherever_they_end(seed):
+    """The part that is cut out for the search may touch itself in vertices."""
+    rng = np.random.default_rng(seed)
+    vertices, faces = plane(seed, count=400)
+    rough = vertices + np.column_stack([np.zeros((len(vertices), 2)), rng.normal(0, 6, len(vertices))])
+    start, stop = rough[rng.choice(len(rough), 2, replace=False)]
+    path = surface_path(rough, faces, start, stop)
+    assert length_of(path) >= np.linalg.norm(start - stop) - 1e-9
+
+
+def test_a_surface_that_is_no_manifold_is_said():
+    vertices, faces = plane(count=200)
+    centre = np.linalg.norm(vertices[faces].mean(axis=1) - [50, 50, 0], axis=1).argsort()[:8]
+    doubled = np.concatenate([faces, faces[centre]])
+    with pytest.raises(MeasurementError, match="no clean mesh"):
+        surface_path(vertices, doubled, np.array([20.0, 50, 0]), np.array([80.0, 50, 0]))
 
 
 def test_no_way_is_none():

@@ -15,6 +15,7 @@ from ...geometry.transforms import Frame, Similarity, fit_similarity
 from ...measurement.change import signed_distances_mm, volume_between_ml
 from ...measurement.rows import Row
 from ...measurement.symmetry import find_mirror_plane
+from ...measurement.volumes import SKIN_UNLIKE
 from ...mesh.mesh import TriangleMesh
 from ...mesh.patch import closed_between, harmonic, signed_volume
 from ...mesh.registration import register_robustly
@@ -30,8 +31,6 @@ KERNELS_MM, SAMPLES = (20.0, 8.0, 4.0), 4000
 REFUSED_MM = 6.0
 # Landmarks that surgery of the breast leaves alone.
 STEADY = [0, 1, 4, 5]
-# Of the skin of two videos of one body, what is alike over a breast: share of the stated uncertainty (ten pairs of phantoms).
-ALIKE_SHARE = 0.5
 
 
 def run(options: CompareOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
@@ -89,7 +88,7 @@ def _volume_rows(later: Chest, earlier: Chest, moved: TriangleMesh, values: dict
         sure = float(np.hypot(own[0], own[1]))
         scale = float(np.hypot(later.relative_scale, earlier.relative_scale))
         whole = signed_volume(*closed_between(patch, harmonic(patch, patch.vertices[patch.rim]))) / 1000.0
-        uncertainty = float(np.hypot(ALIKE_SHARE * sure * patch.area / 1000.0, 3 * scale * whole))
+        uncertainty = float(np.hypot(SKIN_UNLIKE * sure * patch.area / 1000.0, 3 * scale * whole))
         rows.append(Row("volume between the skins", side, ml, "ml", uncertainty, "inside one boundary; no wall needed"))
     return rows
 

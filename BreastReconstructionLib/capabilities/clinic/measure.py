@@ -26,7 +26,8 @@ from ...measurement.distances import (
 )
 from ...measurement.rows import Row, differences
 from ...measurement.symmetry import MirrorPlane, find_mirror_plane, landmark_asymmetry_mm, mirrored_distance_mm
-from ...measurement.volumes import PUBLISHED_REPEATABILITY_ML, SMALLEST_ML, WALLS, BreastShape, measure_breast
+from ...measurement.volumes import PUBLISHED_REPEATABILITY_ML, SMALLEST_ML, WALLS, BreastShape, difference_ml, measure_breast
+from ...mesh.decimation import decimated
 from ...mesh.distance import closest_on_mesh
 from ...mesh.files import write_ply
 from ...mesh.mesh import TriangleMesh, vertex_normals
@@ -37,7 +38,8 @@ from .chest import Chest, chest_of
 from .results import Measurements
 from .stages import MeasureOptions
 
-SHOWN_CURVE_MM = 4.0
+SHOWN_CURVE_MM, COARSE_VERTICES = 4.0, 40_000
+PROPOSED = "boundary proposed"
 
 
 def run(options: MeasureOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
@@ -59,13 +61,20 @@ def run(options: MeasureOptions, inputs: Inputs, folder: Path, progress: Progres
         found += shape_of(chest, breast)
     progress(0.85, "symmetry")
     mirrored = mirrored_distance_mm(chest.mesh, plane)
-    rows = [m.row for m in found] + [row for breast in breasts for row in volume_rows(breast, sources[breast.side])]
-    rows += [*differences(tuple(rows)), *_symmetry_rows(chest, plane, mirrored)]
+    rows = [m.row for m in found]
+    rows += differences(tuple(rows))
+    rows += [row for breast in breasts for row in volume_rows(breast, sources[breast.side])]
+    rows += [*_volume_differences(breasts, sources, chest.relative_scale), *_symmetry_rows(chest, plane, mirrored)]
     _write_curves(folder / "curves", found, folds, breasts)
     _write_meshes(folder / "meshes", breasts)
     places = {f"{side}_mm": values[side] for side in SIDES}
     places |= {"stable": chest.places.stable.astype(float), "mirror_mm": mirrored}
-    Measurements(folder, tuple(rows), (*warnings, *_notes(rows))).save(places)
+    Measurements(folder, tuple(rows), (*warnings, *_notes(rows))).save(places, _coarse(surface.mesh))
+
+
+def _coarse(mesh: TriangleMesh) -> TriangleMesh:
+    vertices, faces = decimated(mesh.vertices, mesh.faces, COARSE_VERTICES)
+    return TriangleMesh(vertices, faces, Frame.PATIENT, vertex_normals(vertices, faces))
 
 
 def boundaries_of(chest: Chest, drawn: list[np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -75,7 +84,7 @@ def boundaries_of(chest: Chest, drawn: list[np.ndarray]) -> tuple[dict[str, np.n
         MeasurementError: a drawn boundary is around both breasts, or around none.
     """
     values = {side: proposed_values(chest.fit, chest.places, side) for side in SIDES}
-    sources = dict.fromkeys(SIDES, "boundary proposed")
+    sources = dict.fromkeys(SIDES, PROPOSED)
     for curve in drawn:
         value = drawn_values(chest.mesh, curve)
         nipples = {side: chest.place(f"{side}-nipple").ras for side in SIDES}
@@ -190,6 +199,16 @@ def volume_rows(breast: BreastShape, source: str) -> list[Row]:
         Row("volume", breast.side, breast.volumes_ml[wall], "ml", breast.uncertainty_ml[wall], f"to the wall '{wall}', {source}")
         for wall in WALLS
     ]
+
+
+def _volume_differences(breasts: list[BreastShape], sources: dict[str, str], relative_scale: float) -> list[Row]:
+    left, right = breasts
+    alike, rows = sources["left"] == sources["right"] == PROPOSED, []
+    for wall in WALLS:
+        value, sure = difference_ml(left, right, wall, alike, relative_scale)
+        words = PROPOSED if alike else "boundaries drawn"
+        rows.append(Row("volume, left minus right", "", value, "ml", sure, f"to the wall '{wall}', {words}"))
+    return rows
 
 
 def _symmetry_rows(chest: Chest, plane: MirrorPlane, mirrored: np.ndarray) -> list[Row]:

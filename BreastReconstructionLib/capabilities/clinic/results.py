@@ -16,7 +16,7 @@ from ...measurement.rows import Row, read_rows, write_rows
 from ...mesh.files import read_mesh, write_ply
 from ...mesh.mesh import TriangleMesh, keep_vertices
 
-_SURFACE_FILE, _MAP_FILE = "skin.ply", "distances.ply"
+_SURFACE_FILE, _MAP_FILE, _COARSE_FILE = "skin.ply", "distances.ply", "coarse.ply"
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,11 @@ class Measurements:
         """Markups files of distances, folds and boundaries, by name."""
         return {path.name.removesuffix(".mrk.json"): path for path in sorted((self.folder / "curves").glob("*.mrk.json"))}
 
+    @cached_property
+    def coarse(self) -> TriangleMesh:
+        """The whole surface with fewer vertices, for what must be quick."""
+        return read_mesh(self.folder / _COARSE_FILE)
+
     @property
     def meshes(self) -> dict[str, Path]:
         """Meshes of walls and of closed breasts, by name."""
@@ -134,8 +139,9 @@ class Measurements:
         places = {name: values.astype(float) for name, values in self.places.items()}
         return TriangleMesh(surface.vertices[kept], faces, surface.frame, normals, scalars=places)
 
-    def save(self, places: dict[str, np.ndarray]) -> None:
-        """Write table, warnings and places into its folder."""
+    def save(self, places: dict[str, np.ndarray], coarse: TriangleMesh) -> None:
+        """Write table, warnings, places and the coarse surface into its folder."""
+        write_ply(self.folder / _COARSE_FILE, coarse)
         write_rows(self.folder, "measurements", self.rows)
         write_json(self.folder / "notes.json", {"warnings": self.warnings})
         arrays: dict[str, Any] = {name: values.astype(np.float32) for name, values in places.items()}

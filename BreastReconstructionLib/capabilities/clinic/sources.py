@@ -80,9 +80,11 @@ def check_compare(settings: Settings) -> None:
 
 
 def sources_of_compare(settings: Settings, case: Case) -> dict:
-    """The earlier surface."""
+    """The earlier surface; its check says so if it is gone."""
     earlier = settings.of(COMPARE).earlier
-    return {} if earlier is None else {"earlier": Case(earlier).recorded_key(SURFACE)}
+    if earlier is None or not (earlier.is_dir() and SURFACE.name in Case(earlier).stages):
+        return {}
+    return {"earlier": Case(earlier).recorded_key(SURFACE)}
 
 
 def _read(path: Path, read: Callable[[Path], Any]) -> None:

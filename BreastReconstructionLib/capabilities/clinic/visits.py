@@ -57,7 +57,9 @@ def series_of(folders: Sequence[Path]) -> Series:
     tables = [{(r.name, r.side, r.method): r for r in Case(folder).result(MEASURE).rows} for folder in folders]
     keys = list(dict.fromkeys(key for table in tables for key in table))
     rows = tuple((*key, tuple(table.get(key) for table in tables)) for key in keys)
-    return Series(tuple(_word(folder) for folder in folders), rows)
+    words = [_word(folder) for folder in folders]
+    unlike = len(set(words)) == len(words)
+    return Series(tuple(words if unlike else [f"{number}: {word}" for number, word in enumerate(words, 1)]), rows)
 
 
 def _word(folder: Path) -> str:
