@@ -64,7 +64,7 @@ def test_installed_module_runs_and_finds_its_own_files(installed):
     assert report["data"].startswith(str(installed))
     assert report["icon"]
     assert report["title"] == "Breast Reconstruction"
-    assert report["samples"] == ["BreastReconstructionPhantom"]
+    assert report["samples"] == ["BreastReconstructionPhantom", "BreastReconstructionPhantomCT"]
     assert report["state"].startswith("Ready")
 
 
