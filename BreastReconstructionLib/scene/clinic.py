@@ -298,9 +298,13 @@ def moved_points(case: Path, files: dict[str, Path]) -> dict[str, np.ndarray]:
 def follow_line(node, changed):
     """Call `changed(first, second)` with the (3,) ends of a line as they are dragged; returns what ends it when called."""
 
-    def moved(caller, event):
-        if node.GetNumberOfControlPoints() == 2:
-            changed(*(np.array(node.GetNthControlPointPosition(end)) for end in (0, 1)))
+    ends = lambda: np.array([node.GetNthControlPointPosition(end) for end in (0, 1)])
+    known = [ends()]
+
+    def moved(caller, event):  # also comes when a transform above the line changes, which moves none of its own points
+        if node.GetNumberOfControlPoints() == 2 and np.abs(ends() - known[0]).max() > 1e-6:
+            known[0] = ends()
+            changed(*known[0])
 
     tag = node.AddObserver(slicer.vtkMRMLMarkupsNode.PointModifiedEvent, moved)
     return lambda: node.RemoveObserver(tag)
