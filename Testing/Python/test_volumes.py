@@ -1,5 +1,7 @@
 """Volumes on disk, and the skin in them."""
 
+import locale
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,7 +44,15 @@ def test_a_volume_comes_back_in_its_place(tmp_path_factory, turn, spacing, origi
     np.testing.assert_allclose(volume.to_ijk(volume.to_ras(places)), places, atol=1e-9)
 
 
-def test_dicom_is_read_and_two_series_are_not_mixed(tmp_path):
+@pytest.fixture
+def same_locale():
+    """Writing DICOM leaves the process in the C locale, in which later tests could not read UTF-8."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+def test_dicom_is_read_and_two_series_are_not_mixed(tmp_path, same_locale):
     import SimpleITK as sitk
 
     writer = sitk.ImageFileWriter()
