@@ -191,11 +191,12 @@ class ClinicSection:
         if found is None:
             return
         self._follow(case, clinic.show_curves(case, found.curves, SHOWN_CURVES), found.rows, found.coarse)
-        meshes = {name: read_mesh(path) for name, path in found.meshes.items()}
-        for name, mesh in meshes.items():
+        closed = {}
+        for name, path in found.meshes.items():
             if "-wall-" in name:
-                clinic.show_mesh(case, mesh, name, WALL_COLOUR, 0.6, shown=name.endswith(SHOWN_WALL))
-        closed = {name: mesh for name, mesh in meshes.items() if "-breast-" in name and name.endswith(SHOWN_WALL)}
+                clinic.show_mesh(case, read_mesh(path), name, WALL_COLOUR, 0.6, shown=name.endswith(SHOWN_WALL))
+            elif name.endswith(SHOWN_WALL):
+                closed[name] = read_mesh(path)
         surface = self._module.result_of(SURFACE)
         if surface is not None:
             closed["torso"] = found.coarse

@@ -9,13 +9,10 @@ import numpy as np
 
 from ..core.errors import LandmarkError
 from ..core.files import write_json
-from .files import write_landmarks_mrk_json
+from ..geometry.transforms import RAS_TO_LPS
+from .files import MARKUPS_SCHEMA, cleaned_label, control_point, write_landmarks_mrk_json
 
-SCHEMA = (
-    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
-)
 LINE, CURVE, CLOSED_CURVE = "Line", "Curve", "ClosedCurve"
-_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
 def write_curve(path: Path, points_ras: np.ndarray, kind: str) -> None:
@@ -23,7 +20,7 @@ def write_curve(path: Path, points_ras: np.ndarray, kind: str) -> None:
 
     Linear, so that the length that Slicer shows is the polyline's.
     """
-    write_json(path, {"@schema": SCHEMA, "markups": [_markup(points_ras, kind)]})
+    write_json(path, {"@schema": MARKUPS_SCHEMA, "markups": [_markup(points_ras, kind)]})
 
 
 def write_boundaries(case: Path, curves_ras: dict[str, np.ndarray]) -> Path:
@@ -32,7 +29,7 @@ def write_boundaries(case: Path, curves_ras: dict[str, np.ndarray]) -> Path:
     for points in curves_ras.values():
         markups += [_markup(points, CLOSED_CURVE)]
     path = case / "boundaries.mrk.json"
-    write_json(path, {"@schema": SCHEMA, "markups": markups})
+    write_json(path, {"@schema": MARKUPS_SCHEMA, "markups": markups})
     return path
 
 
@@ -45,8 +42,7 @@ def add_points(case: Path, earlier: str, points_ras: dict[str, np.ndarray]) -> P
 
 
 def _markup(points_ras: np.ndarray, kind: str) -> dict:
-    positions = (np.asarray(points_ras, float) * _TO_LPS).tolist()
-    points = [{"id": str(i + 1), "label": "", "position": p, "positionStatus": "defined"} for i, p in enumerate(positions)]
+    points = [control_point(i + 1, "", point) for i, point in enumerate(points_ras)]
     curve = {} if kind == LINE else {"curveType": "linear"}
     return {"type": kind, "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points, **curve}
 
@@ -100,9 +96,12 @@ def _markups(path: Path) -> list[dict]:
 
 def _positions(markup: dict, path: Path) -> list[tuple[str, np.ndarray]]:
     try:
-        sign = _TO_LPS if markup.get("coordinateSystem", "LPS") in ("LPS", "1") else np.ones(3)
+        from_space = RAS_TO_LPS if markup.get("coordinateSystem", "LPS") in ("LPS", "1") else np.eye(3)
         return [
-            (str(p.get("label", "")).strip().lower().replace(" ", "-").replace("_", "-"), np.array(p["position"], float) * sign)
+            (
+                cleaned_label(str(p.get("label", ""))),
+                from_space @ np.array(p["position"], float),
+            )
             for p in markup["controlPoints"]
             if p.get("positionStatus", "defined") == "defined"
         ]

@@ -34,6 +34,9 @@ from .tables import Table, read_text
 
 # Key under which a result's own markups file says how its patient space comes from world; Slicer passes it over.
 OWN_KEY = "BreastReconstruction"
+MARKUPS_SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/markups-schema-v1.0.3.json#"
+)
 # What the panel keeps in a case of the places that were clicked.
 PICKS_FILE = "landmarks.csv"
 # Names of frames that the program chose itself.
@@ -176,18 +179,9 @@ def write_landmarks_mrk_json(
 
     With the similarity the file can be given back as landmarks of the same case: `read_landmarks` undoes it.
     """
-    points = [
-        {
-            "id": str(i + 1),
-            "label": name,
-            "position": [-float(point[0]), -float(point[1]), float(point[2])],
-            "positionStatus": "defined",
-        }
-        for i, (name, point) in enumerate(landmarks_ras.items())
-    ]
+    points = [control_point(i + 1, name, point) for i, (name, point) in enumerate(landmarks_ras.items())]
     document = {
-        "@schema": "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
-        "markups-schema-v1.0.3.json#",
+        "@schema": MARKUPS_SCHEMA,
         "markups": [
             {
                 "type": "Fiducial",
@@ -202,16 +196,23 @@ def write_landmarks_mrk_json(
     write_json(path, document)
 
 
+def control_point(number: int, label: str, point_ras: np.ndarray) -> dict:
+    """Return a (3,) point, RAS mm, as markups files hold it."""
+    position = [-float(point_ras[0]), -float(point_ras[1]), float(point_ras[2])]
+    return {"id": str(number), "label": label, "position": position, "positionStatus": "defined"}
+
+
 def _listing(names: list[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _cleaned(name: str) -> str:
+def cleaned_label(name: str) -> str:
+    """Return a label in small letters with hyphens, as landmarks are named."""
     return re.sub(r"[\s_]+", "-", name.strip().lower())
 
 
 def _known(name: str, where: str) -> str:
-    cleaned = _cleaned(name)
+    cleaned = cleaned_label(name)
     if cleaned not in LANDMARK_NAMES:
         near = difflib.get_close_matches(cleaned, LANDMARK_NAMES, 1)
         hint = f"is it {near[0]}? The names are" if near else "the names are"
@@ -221,7 +222,7 @@ def _known(name: str, where: str) -> str:
 
 def _points(rows: list[tuple[str | None, np.ndarray]], path: Path, to_world: Similarity | None = None) -> LandmarkInput:
     # By order only where no name is known: one misspelt name must not turn five good ones into others.
-    if not any(name and _cleaned(name) in LANDMARK_NAMES for name, _ in rows):
+    if not any(name and cleaned_label(name) in LANDMARK_NAMES for name, _ in rows):
         if len(rows) != len(LANDMARK_NAMES):
             raise LandmarkError(f"{path.name} holds {len(rows)} unnamed points; it must hold the six landmarks in order.")
         rows = [(name, point) for name, (_, point) in zip(LANDMARK_NAMES, rows, strict=True)]
@@ -302,7 +303,7 @@ def _read_mrk_json(path: Path) -> LandmarkInput:
         raise LandmarkError(f"{path.name} is not a Slicer markups file; save the six landmarks as .mrk.json in Slicer.")
     # Slicer writes empty lists, too; of several, the one that names landmarks is meant.
     filled = [entry for entry in lists if _defined(entry)]
-    named = [entry for entry in filled if any(_cleaned(str(p.get("label", ""))) in LANDMARK_NAMES for p in _defined(entry))]
+    named = [entry for entry in filled if any(cleaned_label(str(p.get("label", ""))) in LANDMARK_NAMES for p in _defined(entry))]
     if len(named or filled) > 1:
         raise LandmarkError(f"{path.name} holds {len(named or filled)} lists of points; keep the one with the six landmarks.")
     if not filled:

@@ -22,8 +22,8 @@ def signed_distances_mm(points_ras: np.ndarray, normals_ras: np.ndarray, other: 
 
 def volume_between_ml(
     later: TriangleMesh, earlier: TriangleMesh, values_mm: np.ndarray, inside_ras: np.ndarray, side: str
-) -> tuple[float, Patch]:
-    """Return how much the skin inside a boundary grew from the earlier surface to the later one, and the later patch.
+) -> tuple[float, float, Patch]:
+    """Return how much the skin inside a boundary grew from the earlier surface to the later one, the later volume, and its patch.
 
     Each patch is closed by the membrane through its own rim, and the boundary is the same curve on both: the wall cancels, and so
     does what the alignment leaves at the rim.
@@ -44,5 +44,5 @@ def volume_between_ml(
     other = cut_patch(earlier.vertices, earlier.faces, values[nearest], inside_ras, {})
     if patch is None or other is None or min(len(patch.rim), len(other.rim)) < 10:
         raise MeasurementError(f"The boundary of the {side} breast does not lie on both surfaces; draw it farther inside.")
-    grown = [signed_volume(*closed_between(one, harmonic(one, one.vertices[one.rim]))) / 1000.0 for one in (patch, other)]
-    return grown[0] - grown[1], patch
+    after, before = (signed_volume(*closed_between(one, harmonic(one, one.vertices[one.rim]))) / 1000.0 for one in (patch, other))
+    return after - before, after, patch

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from ..mesh.geodesics import length_of, surface_path
-from ..mesh.mesh import TriangleMesh
+from ..mesh.mesh import TriangleMesh, connected_parts
 from .rows import Row
 
 STRAIGHT, ALONG = "straight", "along the surface"
@@ -84,25 +82,23 @@ def half_way(surface: TriangleMesh, first: np.ndarray, second: np.ndarray) -> np
     return np.array([np.interp(0.5 * steps[-1], steps, path[:, axis]) for axis in range(3)])
 
 
-def front_arc(surface: TriangleMesh, torso: np.ndarray, level_mm: float, middle_ras: np.ndarray) -> np.ndarray | None:
+def front_arc(surface: TriangleMesh, level_mm: float, middle_ras: np.ndarray) -> np.ndarray | None:
     """(K, 3) curve in which a horizontal plane cuts the front of the trunk, from the right to the left; None if it does not.
 
     Args:
-        surface: patient space.
-        torso: (V,) True for skin, False for what closes the surface behind.
+        surface: skin alone, patient space.
         level_mm: S of the plane.
         middle_ras: (3,) the part of the section nearest to it is the trunk; others are arms.
     """
     import trimesh
 
-    faces = surface.faces[torso[surface.faces].all(axis=1)]
-    mesh = trimesh.Trimesh(surface.vertices, faces, process=False)
+    mesh = surface.as_trimesh()
     segments = np.asarray(trimesh.intersections.mesh_plane(mesh, np.array([0.0, 0.0, 1.0]), np.array([0.0, 0.0, level_mm])))
     if len(segments) < 3:
         return None
     points, index = np.unique(np.round(segments.reshape(-1, 3), 5), axis=0, return_inverse=True)
     pairs = index.reshape(-1, 2)
-    labels = connected_components(coo_matrix((np.ones(len(pairs)), pairs.T), (len(points),) * 2), directed=False)[1]
+    labels = connected_parts(pairs, len(points))
     nearest = cKDTree(points[:, :2]).query(middle_ras[:2])[1]
     own = labels == labels[nearest]
     return _ordered(points, pairs[own[pairs[:, 0]]])

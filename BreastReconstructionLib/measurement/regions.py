@@ -6,6 +6,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from ..mesh.mesh import TriangleMesh
+
 REGIONS = ("front", "nipples", "folds", "shoulders", "sides")
 FRONT, NIPPLE, FOLD, SHOULDER, SIDE = range(len(REGIONS))
 # mm: radius about a nipple; the inframammary fold's height below it, and width.
@@ -32,6 +34,12 @@ def regions(points_ras: np.ndarray, normals_ras: np.ndarray, landmarks_ras: np.n
     for nipple in landmarks_ras[2:4]:
         found[np.linalg.norm(points_ras - nipple, axis=1) < NIPPLE_MM] = NIPPLE
     return found
+
+
+def skin_of(surface: TriangleMesh) -> TriangleMesh:
+    """Return the skin of a delivered surface, without what closes it behind (scalar `torso`; all of it if it does not say)."""
+    torso = surface.scalars.get("torso")
+    return surface.part(np.ones(len(surface.vertices), bool) if torso is None else torso > 0.5)
 
 
 class Evidence(IntEnum):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..geometry.transforms import Similarity, fit_similarity
-from ..mesh.distance import closest_on_mesh
 from ..mesh.mesh import TriangleMesh
 from ..mesh.registration import register_robustly
+from .change import signed_distances_mm
 
 KERNELS_MM = (25.0, 10.0, 6.0)
 SAMPLES = 3000
@@ -68,8 +68,8 @@ def find_mirror_plane(surface: TriangleMesh, stable: np.ndarray, landmarks_ras: 
 def mirrored_distance_mm(surface: TriangleMesh, plane: MirrorPlane) -> np.ndarray:
     """(V,) signed distance of each vertex to the mirrored surface along the normal; positive: this side stands out more."""
     assert surface.normals is not None
-    distance, closest = closest_on_mesh(surface.vertices, plane.mirrored(surface.vertices), surface.faces[:, ::-1])
-    return np.sign(((surface.vertices - closest) * surface.normals).sum(axis=1)) * distance
+    mirrored = replace(surface, vertices=plane.mirrored(surface.vertices), faces=surface.faces[:, ::-1], normals=None)
+    return signed_distances_mm(surface.vertices, surface.normals, mirrored)
 
 
 def landmark_asymmetry_mm(landmarks_ras: np.ndarray) -> float:

@@ -6,7 +6,7 @@ patients; of an MRI it is a share of the signal near by, since the coil's sensit
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -15,7 +15,7 @@ from ..core.errors import VolumeError
 from ..core.progress import Progress
 from ..geometry.transforms import Frame
 from ..geometry.volume import Volume
-from ..mesh.mesh import TriangleMesh, keep_vertices, vertex_normals
+from ..mesh.mesh import TriangleMesh, connected_parts, vertex_normals
 
 AUTO, CT, MRI = "auto", "ct", "mri"
 # Half between air (-1000) and fat (-100 HU): a voxel that is half air and half fat has it.
@@ -79,14 +79,14 @@ def find_volume_skin(volume: Volume, modality: str = AUTO, progress: Progress | 
         near = ndimage.binary_dilation(filled, iterations=2)
         index = np.round(volume.to_ijk(mesh.vertices)).astype(int)
         index = np.clip(index, 0, np.array(volume.values.shape[::-1]) - 1)
-        mesh = _kept(mesh, ~near[index[:, 2], index[:, 1], index[:, 0]])
+        mesh = mesh.part(~near[index[:, 2], index[:, 1], index[:, 0]])
     progress(0.85, "front of the chest")
     front = _front(mesh)
     warnings = () if contrast >= 10 else (f"The skin stands out little from the noise of the air ({contrast:.0f} to 1).",)
     voxel = float(np.linalg.norm(volume.spacing_mm) / np.sqrt(3))
     # A tenth of a voxel for CT (measured on phantoms; see the accuracy page), more where noise blurs the level.
     uncertainty = np.full(len(front.vertices), voxel * ((0.15 if kind == CT else 0.35) + 1.0 / contrast))
-    front = TriangleMesh(front.vertices, front.faces, Frame.PATIENT, front.normals, scalars={"uncertainty_mm": uncertainty})
+    front = replace(front, scalars={"uncertainty_mm": uncertainty})
     return VolumeSkin(front, kind, CT_LEVEL_HU if kind == CT else SIGNAL_SHARE, contrast, warnings)
 
 
@@ -214,23 +214,18 @@ def _surface(height: np.ndarray, volume: Volume) -> TriangleMesh:
 
 def _front(mesh: TriangleMesh) -> TriangleMesh:
     """The chest's skin that looks forward: the largest part of what does so and lies in front of other things."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
     assert mesh.normals is not None
-    forward = _kept(mesh, mesh.normals[:, 1] > LEAST_ANTERIOR)
+    forward = mesh.part(mesh.normals[:, 1] > LEAST_ANTERIOR)
     if len(forward.faces) == 0:
         raise VolumeError("No skin looks forward in this volume; is its orientation right?")
-    edges = forward.faces[:, [0, 1, 1, 2]].reshape(-1, 2)
-    count = len(forward.vertices)
-    labels = connected_components(coo_matrix((np.ones(len(edges)), edges.T), (count, count)), directed=False)[1]
+    labels = connected_parts(forward.faces, len(forward.vertices))
     corners = forward.vertices[forward.faces]
     doubled = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     # By its area seen from the front, weighted by how far in front it lies: a table is as wide as a chest, but behind it.
     depth = corners[:, :, 1].mean(axis=1)
     weight = np.clip((depth - np.percentile(depth, 2)) / max(np.ptp(np.percentile(depth, [2, 98])), 1e-6), 0.0, 1.0)
     share = np.bincount(labels[forward.faces[:, 0]], 0.5 * np.abs(doubled[:, 1]) * weight, minlength=labels.max() + 1)
-    front = _kept(forward, labels == int(np.argmax(share)))
+    front = forward.part(labels == int(np.argmax(share)))
     corners = front.vertices[front.faces]
     area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
     size = np.ptp(front.vertices, axis=0)
@@ -240,9 +235,3 @@ def _front(mesh: TriangleMesh) -> TriangleMesh:
             "shows the skin of both breasts and the ribs below them, in millimetres."
         )
     return front
-
-
-def _kept(mesh: TriangleMesh, kept: np.ndarray) -> TriangleMesh:
-    used, faces = keep_vertices(mesh.vertices, mesh.faces, kept)
-    normals = None if mesh.normals is None else mesh.normals[used]
-    return TriangleMesh(mesh.vertices[used], faces, Frame.PATIENT, normals)

@@ -15,7 +15,7 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
 from ..core.errors import MeasurementError
-from ..mesh.boundary import boundary_loops
+from ..mesh.boundary import on_boundary
 from ..mesh.mesh import TriangleMesh
 from ..mesh.patch import Patch, closed_between, cut_patch, harmonic, signed_volume
 
@@ -112,8 +112,8 @@ def measure_breast(
     patch = cut(0.0)
     if patch is None or len(patch.rim) < 10:
         raise MeasurementError(f"The boundary of the {side} breast encloses nothing of the surface; draw it around the breast.")
-    edges = boundary_loops(surface.faces)
-    if edges and _share_at(patch, surface.vertices[np.concatenate(edges)]) > LARGEST_OPEN_SHARE:
+    ends = surface.vertices[on_boundary(surface.faces, len(surface.vertices))]
+    if len(ends) and _share_at(patch, ends) > LARGEST_OPEN_SHARE:
         raise MeasurementError(
             f"The surface has a hole or ends within the boundary of the {side} breast; draw the boundary inside of the surface."
         )

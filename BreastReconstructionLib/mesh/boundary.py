@@ -5,6 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 
+def on_boundary(faces: np.ndarray, count: int) -> np.ndarray:
+    """(count,) True for the vertices at which a mesh ends."""
+    found = np.zeros(count, bool)
+    for loop in boundary_loops(faces):
+        found[loop] = True
+    return found
+
+
 def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
     """Return the closed loops of edges that only one of the (F, 3) faces has, each (K,) vertices along the faces' orientation.
 

@@ -69,6 +69,34 @@ class TriangleMesh:
         normals = None if self.normals is None else transform.apply_directions(self.normals)
         return replace(self, vertices=transform.apply(self.vertices), normals=normals, frame=frame)
 
+    def part(self, kept: np.ndarray) -> TriangleMesh:
+        """Return what is left if only faces of the (V,) kept vertices stay, with all that vertices carry."""
+        used, faces = keep_vertices(self.vertices, self.faces, kept)
+        of_used = lambda values: None if values is None else values[used]
+        scalars = {name: values[used] for name, values in self.scalars.items()}
+        return replace(
+            self,
+            vertices=self.vertices[used],
+            faces=faces,
+            normals=of_used(self.normals),
+            colors=of_used(self.colors),
+            scalars=scalars,
+        )
+
+
+def connected_parts(edges: np.ndarray, count: int) -> np.ndarray:
+    """Return the (count,) number of the connected part that each vertex belongs to.
+
+    Args:
+        edges: (E, 2) vertices, or the (F, 3) faces of a mesh.
+        count: of vertices.
+    """
+    import scipy.sparse as sparse
+
+    pairs = edges[:, [0, 1, 1, 2]].reshape(-1, 2) if edges.shape[1] == 3 else edges
+    graph = sparse.coo_matrix((np.ones(len(pairs)), pairs.T), (count, count))
+    return sparse.csgraph.connected_components(graph, directed=False)[1]
+
 
 def vertex_normals(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Area-weighted unit vertex normals, (N, 3)."""

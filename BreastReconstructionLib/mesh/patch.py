@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
-from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import spsolve
 
 from .boundary import boundary_loops
-from .mesh import keep_vertices
+from .mesh import connected_parts, keep_vertices
 from .polydata import array, triangles
 
 # Twice the area of a face over the square of its longest side, at least: clipping leaves slivers, of infinite weights.
@@ -61,10 +60,10 @@ def cut_patch(
     near = values[faces].min(axis=1) < 0
     if not near.any():
         return None
-    used = np.unique(faces[near])
-    number = np.full(len(vertices), -1)
-    number[used] = np.arange(len(used))
-    mesh = triangles(vertices[used], number[faces[near]])
+    reached = np.zeros(len(vertices), bool)
+    reached[faces[near]] = True
+    used, cells = keep_vertices(vertices, faces, reached)
+    mesh = triangles(vertices[used], cells)
     scalars = array("values", values[used].astype(float))
     mesh.GetPointData().SetScalars(scalars)
     for name, carried in data.items():
@@ -79,8 +78,7 @@ def cut_patch(
     cells = _triangulated(found)
     carried_along = {name: vtk_to_numpy(found.GetPointData().GetArray(name)).astype(float) for name in data}
     points, cells, carried_along = _merged(points, cells, carried_along)
-    edges = cells[:, [0, 1, 1, 2]].reshape(-1, 2)
-    parts = connected_components(sparse.coo_matrix((np.ones(len(edges)), edges.T), (len(points),) * 2), directed=False)[1]
+    parts = connected_parts(cells, len(points))
     part = parts[np.linalg.norm(points - inside, axis=1).argmin()]
     kept, cells = keep_vertices(points, cells, parts == part)
     if len(cells) < 10:

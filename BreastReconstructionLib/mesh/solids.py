@@ -8,6 +8,7 @@ import numpy as np
 
 from ..core.errors import MeasurementError
 from ..geometry.volume import Volume
+from .patch import signed_volume
 
 # Of the block behind the skin, the breast takes less than this.
 UNTOUCHED_SHARE = 0.9
@@ -42,9 +43,7 @@ def isosurface_of_labels(labels: Volume) -> tuple[np.ndarray, np.ndarray]:
     padded = np.pad(mask, 1).astype(np.float32)
     vertices, faces, _, _ = marching_cubes(padded, 0.5)
     placed = labels.to_ras(vertices[:, ::-1] - 1.0)
-    corners = placed[faces] - placed.mean(axis=0)
-    inward = np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) < 0
-    return placed, faces[:, ::-1] if inward else faces
+    return placed, faces[:, ::-1] if signed_volume(placed, faces) < 0 else faces
 
 
 def subtracted(

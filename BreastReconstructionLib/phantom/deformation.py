@@ -203,6 +203,11 @@ def breast_faces(basis: TorsoBasis, left: bool) -> np.ndarray:
     return basis.body_faces[np.isin(basis.body_faces, _region(basis, left)).any(axis=1)]
 
 
+def volume_integral(corners: np.ndarray) -> float:
+    """Volume (mm^3) between (F, 3, 3) triangles and the origin, by the divergence theorem."""
+    return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
+
+
 def breast_truth(body_ras: np.ndarray) -> dict[str, np.ndarray]:
     """Return each breast's exact volume (ml) between skin and `chest_wall`, and its boundary, a closed (K, 3) loop in mm.
 
@@ -218,9 +223,7 @@ def breast_truth(body_ras: np.ndarray) -> dict[str, np.ndarray]:
         behind = body_ras.copy()
         behind[inside] = wall
         # Skin and wall share the loop around them, so the difference of their integrals is the volume between them.
-        volume = [
-            np.einsum("fi,fi->", a, np.cross(b, c)) / 6.0 for a, b, c in (x[faces].transpose(1, 0, 2) for x in (body_ras, behind))
-        ]
+        volume = [volume_integral(x[faces]) for x in (body_ras, behind)]
         result[f"{side}_breast_volume_ml"] = np.array((volume[0] - volume[1]) / 1000.0)
         result[f"{side}_breast_boundary_ras"] = body_ras[boundary_loops(faces)[0]]
     return result

@@ -13,7 +13,7 @@ from ..geometry.transforms import MODEL_AXES_TO_RAS
 from ..mesh.boundary import boundary_loops
 from ..mesh.patch import Patch, closed_between, signed_volume
 from .basis import load_torso_basis
-from .deformation import Breast, Deformation, breast_faces, breast_height, diffused, pose, smoothstep
+from .deformation import Breast, Deformation, breast_faces, breast_height, diffused, pose, smoothstep, volume_integral
 from .torso import Torso, TorsoParameters, make_torso, torso_of_body
 from .variation import Variation, landmark_vertices
 
@@ -68,11 +68,6 @@ def twin_volume_ml(torso: Torso, twin: Torso) -> dict[str, float]:
         patch = Patch(torso.body_ras, faces, boundary_loops(faces)[0], {})
         found[side] = signed_volume(*closed_between(patch, twin.body_ras)) / 1000.0
     return found
-
-
-def _integral(corners: np.ndarray) -> float:
-    """Volume (mm^3) between (F, 3, 3) triangles and the origin, by the divergence theorem."""
-    return float(np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) / 6.0)
 
 
 def lying(body_mm: np.ndarray, fall: float = 1.0) -> np.ndarray:
@@ -140,10 +135,10 @@ def changed(body_mm: np.ndarray, left: bool, added_ml: float, lifted_mm: float =
         result[inside] += diffused(moved, basis, left) if by_mm else moved
         return result
 
-    before, low, high = _integral(body_mm[faces]), -60.0, 120.0
+    before, low, high = volume_integral(body_mm[faces]), -60.0, 120.0
     for _ in range(40):  # the volume grows with the height
         middle = 0.5 * (low + high)
-        short = (_integral(grown(middle)[faces]) - before) / 1000.0 < added_ml
+        short = (volume_integral(grown(middle)[faces]) - before) / 1000.0 < added_ml
         low, high = (middle, high) if short else (low, middle)
     result = grown(0.5 * (low + high))
     if lifted_mm:

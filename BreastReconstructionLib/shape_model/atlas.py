@@ -20,7 +20,7 @@ from scipy.spatial.transform import Rotation
 from ..core.errors import RegistrationError
 from ..core.resources import resource_path
 from ..geometry.transforms import Frame, Similarity, fit_similarity
-from ..mesh.boundary import boundary_loops
+from ..mesh.boundary import on_boundary
 from ..mesh.distance import barycentric, closest_faces
 from ..mesh.mesh import TriangleMesh, vertex_normals
 from ..optimise.gauss_newton import damped_gauss_newton
@@ -229,9 +229,7 @@ class _Target:
     @classmethod
     def of(cls, surface: TriangleMesh) -> _Target:
         normals = vertex_normals(surface.vertices, surface.faces) if surface.normals is None else surface.normals
-        at_edge = np.zeros(len(surface.vertices), bool)
-        for loop in boundary_loops(surface.faces):
-            at_edge[loop] = True
+        at_edge = on_boundary(surface.faces, len(surface.vertices))
         return cls(surface.vertices, normals, at_edge, cKDTree(surface.vertices))
 
 

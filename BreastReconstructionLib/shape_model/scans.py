@@ -11,8 +11,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from ..core.errors import LandmarkError, ShapeModelError
@@ -23,7 +21,7 @@ from ..landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL, OFFICIAL_MM_PE
 from ..landmarks.names import LANDMARK_NAMES
 from ..mesh.boundary import boundary_loops
 from ..mesh.distance import closest_on_mesh
-from ..mesh.mesh import sample_surface
+from ..mesh.mesh import connected_parts, sample_surface
 from ..mesh.polydata import with_points
 from ..mesh.signed_distance import sample_distances
 from ..phantom.torso import BACK_Z_MODEL
@@ -181,10 +179,7 @@ def _welded(scan: Scan) -> Scan:
 
 
 def _one_part(scan: Scan, name: str) -> Scan:
-    count = len(scan.vertices)
-    edges = np.concatenate([scan.faces[:, [0, 1]], scan.faces[:, [1, 2]]])
-    _, label = connected_components(coo_matrix((np.ones(len(edges)), edges.T), (count, count)), directed=False)
-    of_face = label[scan.faces[:, 0]]
+    of_face = connected_parts(scan.faces, len(scan.vertices))[scan.faces[:, 0]]
     corners = scan.vertices[scan.faces]
     area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
     share = np.bincount(of_face, area) / area.sum()

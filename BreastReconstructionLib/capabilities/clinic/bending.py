@@ -7,12 +7,12 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import cKDTree
 
 from ...core.progress import Progress
-from ...geometry.transforms import Similarity
+from ...geometry.transforms import RAS_TO_LPS, Similarity
 from ...geometry.volume import Volume
 from ...landmarks.names import LANDMARK_NAMES
 from ...mesh.mesh import TriangleMesh
 
-CONTROL_POINTS, NEIGHBOURS = 500, 60
+CONTROL_POINTS = 500
 # Smoothing of the thin plate (scipy's, mm), coarse to fine.
 SMOOTHINGS = (300.0, 100.0, 30.0, 10.0, 3.0)
 LEAST_ALIKE, FARTHEST_MM, GRID_MM, MARGIN_MM = 0.3, 90.0, 12.0, 40.0
@@ -31,7 +31,7 @@ def bend(
     Thin-plate splines (scipy) of closest points, smoother at first; landmarks placed on the volume are kept in place.
 
     Args:
-        mesh: the surface, with normals and scalar `torso`.
+        mesh: the skin of the surface, with normals.
         to_scan: its registration.
         skin: of the volume.
         landmarks_ras: (6, 3) of the surface.
@@ -40,8 +40,8 @@ def bend(
     """
     assert mesh.normals is not None
     assert skin.normals is not None
-    torso = np.flatnonzero(mesh.scalars.get("torso", np.ones(len(mesh.vertices))) > 0.5)
-    chosen = np.random.default_rng(0).choice(torso, min(CONTROL_POINTS, len(torso)), replace=False)
+    count = len(mesh.vertices)
+    chosen = np.random.default_rng(0).choice(count, min(CONTROL_POINTS, count), replace=False)
     rest, normals = to_scan.apply(mesh.vertices[chosen]), to_scan.apply_directions(mesh.normals[chosen])
     named = [LANDMARK_NAMES.index(name) for name in scan_landmarks]
     fixed = to_scan.apply(landmarks_ras[named])
@@ -60,7 +60,7 @@ def bend(
             plate = RBFInterpolator(sources, targets - sources, kernel="thin_plate_spline", smoothing=smooth)
             moved = rest + plate(rest)
     assert plate is not None
-    whole = to_scan.apply(mesh.vertices[torso])
+    whole = to_scan.apply(mesh.vertices)
     bent = whole + plate(whole)
     some = bent[:: max(1, len(bent) // 5000)]
     distance, index = tree.query(some)
@@ -71,7 +71,7 @@ def bend(
     axes = [low[axis] + GRID_MM * np.arange(counts[axis]) for axis in range(3)]
     places = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     progress(0.85, "grid")
-    displacement = plate(places).reshape(*counts, 3) * np.array([-1.0, -1.0, 1.0])
+    displacement = plate(places).reshape(*counts, 3) @ RAS_TO_LPS
     matrix = np.diag([GRID_MM, GRID_MM, GRID_MM, 1.0])
     matrix[:3, 3] = low
     return Volume(displacement.transpose(2, 1, 0, 3).astype(np.float32), matrix), left
@@ -83,4 +83,4 @@ def apply_grid(points_ras: np.ndarray, field: Volume) -> np.ndarray:
 
     index = field.to_ijk(points_ras).T[::-1]
     moved = [map_coordinates(field.values[..., axis], index, order=1, mode="constant") for axis in range(3)]
-    return points_ras + np.stack(moved, axis=1) * np.array([-1.0, -1.0, 1.0])
+    return points_ras + np.stack(moved, axis=1) @ RAS_TO_LPS

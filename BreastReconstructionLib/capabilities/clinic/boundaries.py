@@ -1,9 +1,8 @@
-"""Where a breast ends on a surface: proposed by the atlas, or drawn; and its fold, by the atlas and the skin's curvature."""
+"""Where a breast ends on a surface: proposed by the atlas, or drawn; and its fold."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ...core.errors import MeasurementError
 from ...mesh.distance import closest_on_mesh
@@ -65,8 +64,3 @@ def snapped_fold(fold_ras: np.ndarray, mesh: TriangleMesh) -> np.ndarray:
     """Bring the (Q, 3) points of a proposed fold onto the surface."""
     _, onto = closest_on_mesh(fold_ras, mesh.vertices, mesh.faces)
     return onto
-
-
-def distance_to_curve_mm(points_ras: np.ndarray, curve_ras: np.ndarray) -> np.ndarray:
-    """(N,) distance of points from a polyline."""
-    return cKDTree(dense_curve(curve_ras, 0.5)).query(points_ras)[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from ...core.errors import RegistrationError
 from ...geometry.transforms import Frame
 from ...landmarks.names import LANDMARK_NAMES
 from ...measurement.distances import PICKED_MM, Place
-from ...measurement.regions import Evidence
-from ...mesh.mesh import TriangleMesh, keep_vertices, vertex_normals
+from ...measurement.regions import Evidence, skin_of
+from ...mesh.mesh import TriangleMesh, vertex_normals
 from ...shape_model.atlas import AtlasFit, AtlasPlaces, fit_atlas
 
 FEWEST_DECIDING = 500
@@ -23,7 +23,6 @@ class Chest:
 
     Attributes:
         mesh: the skin alone, patient space, with normals and its scalars.
-        kept: (V,) vertices of the whole surface that it has.
         landmarks_ras: (6, 3) mm.
         points: further points, by name.
         fit, places: of the atlas.
@@ -31,7 +30,6 @@ class Chest:
     """
 
     mesh: TriangleMesh
-    kept: np.ndarray
     landmarks_ras: np.ndarray
     points: dict[str, np.ndarray]
     fit: AtlasFit
@@ -86,10 +84,8 @@ def chest_of(
     """
     points = points or {}
     landmarks = np.array([points.get(name, landmarks_ras[number]) for number, name in enumerate(LANDMARK_NAMES)])
-    torso = mesh.scalars.get("torso", np.ones(len(mesh.vertices))) > 0.5
-    kept, faces = keep_vertices(mesh.vertices, mesh.faces, torso)
-    normals = vertex_normals(mesh.vertices, mesh.faces) if mesh.normals is None else mesh.normals
-    scalars = {name: values[kept] for name, values in mesh.scalars.items()}
-    skin = TriangleMesh(mesh.vertices[kept], faces, Frame.PATIENT, normals[kept], scalars=scalars)
+    if mesh.normals is None:
+        mesh = replace(mesh, normals=vertex_normals(mesh.vertices, mesh.faces))
+    skin = skin_of(mesh.require(Frame.PATIENT))
     fit = fit_atlas(skin, landmarks)
-    return Chest(skin, kept, landmarks, points, fit, fit.on(skin), relative_scale)
+    return Chest(skin, landmarks, points, fit, fit.on(skin), relative_scale)

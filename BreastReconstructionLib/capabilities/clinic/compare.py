@@ -17,7 +17,6 @@ from ...measurement.rows import Row
 from ...measurement.symmetry import find_mirror_plane
 from ...measurement.volumes import SKIN_UNLIKE
 from ...mesh.mesh import TriangleMesh
-from ...mesh.patch import closed_between, harmonic, signed_volume
 from ...mesh.registration import register_robustly
 from ...shape_model.atlas import SIDES
 from ..torso.stages import SURFACE
@@ -82,12 +81,10 @@ def align(earlier: Chest, later: Chest) -> tuple[Similarity, float]:
 
 def _volume_rows(later: Chest, earlier: Chest, moved: TriangleMesh, values: dict[str, np.ndarray]) -> list[Row]:
     rows = []
+    own = [float(np.median(chest.mesh.scalars.get("uncertainty_mm", np.ones(1)))) for chest in (later, earlier)]
+    sure, scale = float(np.hypot(own[0], own[1])), float(np.hypot(later.relative_scale, earlier.relative_scale))
     for number, side in enumerate(SIDES):
-        ml, patch = volume_between_ml(later.mesh, moved, values[side], later.landmarks_ras[2 + number], side)
-        own = [float(np.median(chest.mesh.scalars.get("uncertainty_mm", np.ones(1)))) for chest in (later, earlier)]
-        sure = float(np.hypot(own[0], own[1]))
-        scale = float(np.hypot(later.relative_scale, earlier.relative_scale))
-        whole = signed_volume(*closed_between(patch, harmonic(patch, patch.vertices[patch.rim]))) / 1000.0
+        ml, whole, patch = volume_between_ml(later.mesh, moved, values[side], later.landmarks_ras[2 + number], side)
         uncertainty = float(np.hypot(SKIN_UNLIKE * sure * patch.area / 1000.0, 3 * scale * whole))
         rows.append(Row("volume between the skins", side, ml, "ml", uncertainty, "inside one boundary; no wall needed"))
     return rows

@@ -30,6 +30,7 @@ from ...measurement.volumes import PUBLISHED_REPEATABILITY_ML, SMALLEST_ML, WALL
 from ...mesh.decimation import decimated
 from ...mesh.distance import closest_on_mesh
 from ...mesh.files import write_ply
+from ...mesh.geodesics import length_of
 from ...mesh.mesh import TriangleMesh, vertex_normals
 from ...shape_model.atlas import SIDES
 from ..torso.stages import SURFACE
@@ -122,8 +123,8 @@ def distances_of(chest: Chest, folds: dict[str, np.ndarray], plane: MirrorPlane)
 
 
 def _to_midline(chest: Chest, side: str, nipple: Place, plane: MirrorPlane) -> Measured:
-    value = abs(float(plane.distance(nipple.ras[None])[0]))
-    foot = nipple.ras - plane.distance(nipple.ras[None])[0] * plane.normal_ras
+    off = float(plane.distance(nipple.ras[None])[0])
+    value, foot = abs(off), nipple.ras - off * plane.normal_ras
     uncertainty = float(np.hypot(np.hypot(nipple.sure_mm, 2.0), chest.relative_scale * value))
     return Measured(
         Row("nipple to midline", side, value, "mm", uncertainty, "straight, to the mid-sagittal plane"),
@@ -143,17 +144,17 @@ def _ptosis(chest: Chest, side: str, nipple: Place, fold: np.ndarray) -> Measure
 
 
 def _arcs(chest: Chest, nipple: dict[str, Place], folds: dict[str, np.ndarray]) -> list[Measured]:
-    found, front = [], np.ones(len(chest.mesh.vertices), bool)
+    found = []
     middle = chest.landmarks_ras[0]
     levels = {
         "front arc at the nipples": np.mean([place.ras[2] for place in nipple.values()]),
         "front arc at the folds": np.mean([fold[:, 2].min() for fold in folds.values()]),
     }
     for name, level in levels.items():
-        path = front_arc(chest.mesh, front, float(level), middle)
+        path = front_arc(chest.mesh, float(level), middle)
         if path is None:
             continue
-        length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum())
+        length = length_of(path)
         sides = np.mean([uncertainty_at(chest.mesh, path[end]) for end in (0, -1)])
         uncertainty = float(np.hypot(2 * sides, chest.relative_scale * length))
         row = Row(name, "", length, "mm", uncertainty, f"{ALONG}, the front alone, from side to side of the surface")
@@ -254,7 +255,7 @@ def _write_curves(folder: Path, found: list[Measured], folds: dict[str, np.ndarr
         write_curve(folder / f"{side}-inframammary-fold.mrk.json", fold, CURVE)
     for breast in breasts:
         boundary = breast.boundary_ras
-        step = max(1, round(SHOWN_CURVE_MM * len(boundary) / np.linalg.norm(np.diff(boundary, axis=0), axis=1).sum()))
+        step = max(1, round(SHOWN_CURVE_MM * len(boundary) / length_of(boundary)))
         write_curve(folder / f"{breast.side}-breast-boundary.mrk.json", boundary[::step], CLOSED_CURVE)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ...core.errors import RegistrationError
 from ...core.progress import Progress
@@ -16,6 +17,7 @@ from ...landmarks.curves import read_closed_curves, read_points
 from ...landmarks.names import LANDMARK_NAMES, NIPPLES
 from ...measurement.change import signed_distances_mm
 from ...measurement.volume_skin import find_volume_skin
+from ...mesh.boundary import on_boundary
 from ...mesh.mesh import TriangleMesh
 from ...mesh.registration import Registered, register_robustly
 from ..torso.stages import SURFACE
@@ -87,7 +89,7 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
             n: float(np.linalg.norm(transform.apply(marks[LANDMARK_NAMES.index(n)]) - p)) for n, p in scan_marks.items()
         },
     }
-    doubts = _doubts(mesh, decides, skin, transform, numbers, options)
+    doubts = _doubts(mesh, decides, skin, found, numbers, options)
     if numbers["median_mm"] > REFUSED_MM and not options.trust_registration:
         apart = f"{numbers['median_mm']:.0f} mm apart on {_where(options.region)} (median)"
         why = " ".join(doubts) or "Is it the same patient, not mirrored, in millimetres?"
@@ -97,8 +99,7 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
         )
     if options.deformable:
         progress(0.75, "bending to the volume's posture")
-        pairs = {name: point for name, point in scan_marks.items() if name in LANDMARK_NAMES}
-        field, left = bend(mesh, transform, skin, marks, pairs, progress.part(0.75, 0.95))
+        field, left = bend(mesh, transform, skin, marks, scan_marks, progress.part(0.75, 0.95))
         write_volume(folder / "deformation.nrrd", field, is_vector=True)
         numbers["bent_median_mm"] = left
     shown = replace(mesh, scalars={**mesh.scalars, "scan_distance_mm": away, "stable": decides.astype(float)})
@@ -173,8 +174,6 @@ def find_start(
     across = 0.5 * (np.percentile(vertices[:, 0], 1) + np.percentile(vertices[:, 0], 99)) - 0.5 * (
         places[:, 0].min() + places[:, 0].max()
     )
-    from scipy.spatial import cKDTree
-
     seen_from_front = cKDTree(vertices[:, [0, 2]])
     for number, along in enumerate(steps):
         progress(number / len(steps), "searching the start")
@@ -193,8 +192,6 @@ def find_start(
 
 def _cost(points: np.ndarray, vertices: np.ndarray, normals: np.ndarray) -> float:
     """Mean robust distance of points to a skin; beyond its edge, what lies sideways counts too."""
-    from scipy.spatial import cKDTree
-
     distance, index = cKDTree(vertices).query(points)
     along = np.abs(((points - vertices[index]) * normals[index]).sum(axis=1))
     inside = distance < 2 * along + 8.0
@@ -212,14 +209,7 @@ def registered(mesh: TriangleMesh, decides: np.ndarray, skin: TriangleMesh, star
 
 def _over(points: np.ndarray, skin: TriangleMesh) -> np.ndarray:
     """Which points have skin of the volume beside them, and do not lie beyond its edge."""
-    from scipy.spatial import cKDTree
-
-    from ...mesh.boundary import boundary_loops
-
-    edge = np.zeros(len(skin.vertices), bool)
-    for loop in boundary_loops(skin.faces):
-        edge[loop] = True
-    return ~edge[cKDTree(skin.vertices).query(points)[1]]
+    return ~on_boundary(skin.faces, len(skin.vertices))[cKDTree(skin.vertices).query(points)[1]]
 
 
 def _spread(found: Registered, marks_in_scan: np.ndarray) -> dict:
@@ -234,9 +224,9 @@ def _spread(found: Registered, marks_in_scan: np.ndarray) -> dict:
 
 
 def _doubts(
-    mesh: TriangleMesh, decides: np.ndarray, skin: TriangleMesh, transform: Similarity, numbers: dict, options: RegisterOptions
+    mesh: TriangleMesh, decides: np.ndarray, skin: TriangleMesh, found: Registered, numbers: dict, options: RegisterOptions
 ) -> tuple[str, ...]:
-    doubts = []
+    doubts, transform = [], found.transform
     if not numbers["median_mm"] < DOUBTED_MM:
         doubts.append(f"{_where(options.region).capitalize()} lie {numbers['median_mm']:.1f} mm from the volume's skin (median).")
     free = registered(mesh, decides, skin, transform, True)
@@ -251,8 +241,7 @@ def _doubts(
     centre = transform.apply(mesh.vertices[decides]).mean(axis=0)
     turned = replace(skin, vertices=(skin.vertices - centre) @ mirror + centre, normals=_normals(skin) @ mirror)
     other = registered(mesh, decides, turned, transform, options.register_scale)
-    own = registered(mesh, decides, skin, transform, options.register_scale)
-    if _robust_median(other) < MIRRORED_SHARE * _robust_median(own) and _robust_median(own) > 0.7:
+    if _robust_median(other) < MIRRORED_SHARE * _robust_median(found) and _robust_median(found) > 0.7:
         doubts.append("It fits better to the mirrored volume: are left and right exchanged?")
     for name, miss in numbers["landmarks_mm"].items():
         if name not in ("left-nipple", "right-nipple") and miss > LARGEST_LANDMARK_MM:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ import numpy as np
 
 from ...core.files import write_json
 from ...geometry.transforms import Similarity
+from ...measurement.regions import skin_of
 from ...measurement.rows import Row, read_rows, write_rows
 from ...mesh.files import read_mesh, write_ply
-from ...mesh.mesh import TriangleMesh, keep_vertices
+from ...mesh.mesh import TriangleMesh
 
 _SURFACE_FILE, _MAP_FILE, _COARSE_FILE = "skin.ply", "distances.ply", "coarse.ply"
 
@@ -133,11 +134,8 @@ class Measurements:
 
     def on_skin(self, surface: TriangleMesh) -> TriangleMesh:
         """Return the skin of the measured surface with the scalars of `places`."""
-        torso = surface.scalars.get("torso", np.ones(len(surface.vertices))) > 0.5
-        kept, faces = keep_vertices(surface.vertices, surface.faces, torso)
-        normals = None if surface.normals is None else surface.normals[kept]
         places = {name: values.astype(float) for name, values in self.places.items()}
-        return TriangleMesh(surface.vertices[kept], faces, surface.frame, normals, scalars=places)
+        return replace(skin_of(surface), colors=None, scalars=places)
 
     def save(self, places: dict[str, np.ndarray], coarse: TriangleMesh) -> None:
         """Write table, warnings, places and the coarse surface into its folder."""
@@ -212,7 +210,6 @@ class Comparison:
         write_rows(self.folder, "changes", self.rows)
         document = {
             "earlier_to_later_ras_mm": self.earlier_to_later.as_dict(),
-            "rows": [asdict(row) for row in self.rows],
             "exceeding": self.exceeding,
             "warnings": self.warnings,
         }
@@ -222,7 +219,7 @@ class Comparison:
     def load(cls, folder: Path) -> Comparison:
         """Read what `save` wrote."""
         document = json.loads((folder / "comparison.json").read_text())
-        rows = tuple(Row(**values) for values in document["rows"])
+        rows = read_rows(folder, "changes")
         placed = Similarity.from_dict(document["earlier_to_later_ras_mm"])
         return cls(folder, placed, rows, tuple(document["exceeding"]), tuple(document["warnings"]))
 

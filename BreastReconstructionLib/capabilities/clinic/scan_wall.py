@@ -12,9 +12,10 @@ from ...core.run import Inputs
 from ...geometry.transforms import Frame, Similarity
 from ...geometry.volume import read_volume
 from ...landmarks.names import NIPPLES
+from ...measurement.regions import skin_of
 from ...measurement.rows import Row
 from ...measurement.volumes import BOUNDARY_JITTER_MM, SEGMENT
-from ...mesh.mesh import TriangleMesh, keep_vertices, vertex_normals
+from ...mesh.mesh import TriangleMesh, vertex_normals
 from ...mesh.patch import Patch, closed_between, cut_patch, harmonic
 from ...mesh.solids import isosurface_of_labels, subtracted
 from ...shape_model.atlas import SIDES
@@ -33,16 +34,14 @@ def run(options: ScanWallOptions, inputs: Inputs, folder: Path, progress: Progre
     surface, found = inputs.result(SURFACE), inputs.result(REGISTER)
     progress(0.05, "reading the segment")
     wall = isosurface_of_labels(read_volume(options.chest_wall))
-    mesh, places = surface.mesh, inputs.result(MEASURE).places
-    torso = mesh.scalars.get("torso", np.ones(len(mesh.vertices))) > 0.5
-    kept, faces = keep_vertices(mesh.vertices, mesh.faces, torso)
+    mesh, places = skin_of(surface.mesh), inputs.result(MEASURE).places
     rows, meshes = [], {}
     for number, side in enumerate(SIDES):
         progress(0.2 + 0.4 * number, f"{side} breast")
         values, nipple = places[f"{side}_mm"].astype(float), surface.landmarks_ras[NIPPLES[number]]
         volumes = []
         for shift in (0.0, -BOUNDARY_JITTER_MM, BOUNDARY_JITTER_MM):
-            patch = cut_patch(mesh.vertices[kept], faces, values - shift, nipple, {})
+            patch = cut_patch(mesh.vertices, mesh.faces, values - shift, nipple, {})
             if patch is None:
                 raise MeasurementError(f"The boundary of the {side} breast encloses nothing; measure again.")
             solid = subtracted(_block(patch, found.surface_to_scan), wall, found.surface_to_scan.apply(nipple), side)
@@ -50,7 +49,7 @@ def run(options: ScanWallOptions, inputs: Inputs, folder: Path, progress: Progre
             if shift == 0.0:
                 meshes[f"{side}-breast-{SEGMENT}"] = _in_surface_space(solid.vertices, solid.faces, found.surface_to_scan)
                 area = patch.area
-        sure = float(np.median(mesh.scalars.get("uncertainty_mm", np.ones(1)))) + found.numbers["median_mm"]
+        sure = float(np.median(surface.mesh.scalars.get("uncertainty_mm", np.ones(1)))) + found.numbers["median_mm"]
         own = np.hypot(area * sure / 1000.0, 3 * surface.scale.relative_uncertainty * volumes[0])
         uncertainty = float(np.hypot(own, max(abs(v - volumes[0]) for v in volumes[1:])))
         method = f"to the wall '{SEGMENT}' {options.chest_wall.name}, in the registered volume"

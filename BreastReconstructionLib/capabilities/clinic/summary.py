@@ -46,8 +46,9 @@ def run(options: SummaryOptions, inputs: Inputs, folder: Path, progress: Progres
     parts += [Paragraph(text, body) for text in said]
     parts += [Paragraph(f"<b>DOUBTFUL:</b> {escape(doubt)}", body) for doubt in scale.doubts]
     progress(0.2, "views")
+    curves = _drawn_curves(measured)
     pictures = [
-        Image(io.BytesIO(_png(_view(surface.mesh, measured, azimuth))), width=60 * mm, height=58 * mm) for azimuth, _ in VIEWS
+        Image(io.BytesIO(_png(_view(surface.mesh, curves, azimuth))), width=60 * mm, height=58 * mm) for azimuth, _ in VIEWS
     ]
     parts += [Spacer(1, 3 * mm), Table([pictures, [Paragraph(name, small) for _, name in VIEWS]])]
     progress(0.6, "table")
@@ -86,19 +87,25 @@ def table_of(rows: tuple[Row, ...]) -> list[list[str]]:
     return list(found.values())
 
 
-def _view(mesh: TriangleMesh, measured: Measurements, azimuth: float) -> np.ndarray:
+def _drawn_curves(measured: Measurements) -> list[tuple[np.ndarray, tuple[int, int, int], bool]]:
+    """Points, colour, and whether it is closed, of each curve that the views show."""
+    found = []
+    for name, path in measured.curves.items():
+        color = next((color for part, color in DRAWN.items() if part in name), None)
+        if color is not None:
+            found.append((read_curve_points(path), color, "boundary" in name))
+    return found
+
+
+def _view(mesh: TriangleMesh, curves: list[tuple[np.ndarray, tuple[int, int, int], bool]], azimuth: float) -> np.ndarray:
     import cv2
 
     assert mesh.normals is not None
     colors = np.tile(np.array(SKIN, np.uint8), (len(mesh.vertices), 1))
     picture = np.ascontiguousarray(render_view(mesh.vertices, mesh.normals, colors, azimuth, VIEW_PIXELS))
-    for name, path in measured.curves.items():
-        color = next((color for part, color in DRAWN.items() if part in name), None)
-        if color is not None:
-            points = read_curve_points(path)
-            places = placed_in_view(points, mesh.vertices, azimuth, VIEW_PIXELS)
-            closed = "boundary" in name
-            cv2.polylines(picture, [np.round(places).astype(np.int32)], closed, color, 2, cv2.LINE_AA)
+    for points, color, closed in curves:
+        places = placed_in_view(points, mesh.vertices, azimuth, VIEW_PIXELS)
+        cv2.polylines(picture, [np.round(places).astype(np.int32)], closed, color, 2, cv2.LINE_AA)
     return picture
 
 
