@@ -8,6 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.capabilities.clinic.results import DECIDED_BY
 from BreastReconstructionLib.capabilities.clinic.stages import COMPARE, MEASURE, REGISTER, SCAN_WALL, SKIN, SUMMARY
 from BreastReconstructionLib.capabilities.clinic.visits import series_of
 from BreastReconstructionLib.capabilities.torso.stages import SURFACE
@@ -23,6 +24,7 @@ from BreastReconstructionLib.scene import clinic, patient
 
 from .choices import bind_path, fill, select, show_path
 from .form import OptionsForm
+from .scan_placing import ScanPlacing
 
 SKIN_COLOUR, WALL_COLOUR, BREAST_COLOUR = (0.75, 0.75, 0.8), (0.4, 0.6, 0.9), (0.9, 0.6, 0.5)
 # The wall whose volumes are shown first.
@@ -50,6 +52,7 @@ class ClinicSection:
         self._forms = []
         self.state, self.buttons = {}, {}
         self._add_stage(SKIN, None)
+        self.placing = ScanPlacing(module, self._rows)
         self._add_stage(REGISTER, _("Register to the volume"), self.register)
         self._add_stage(MEASURE, _("Measure"), self.measure)
         self._add_stage(SCAN_WALL, _("Measure to that wall"), lambda: module.run(SCAN_WALL))
@@ -91,6 +94,7 @@ class ClinicSection:
         ready = states[SURFACE.name] is not StageState.NOT_DONE and not self._module.running
         for form in self._forms:
             form.refresh()
+        self.placing.refresh(ready)
         for stage, button in self.buttons.items():
             button.enabled = ready
             self.state[stage].text = self._module.state_words(stage, states[stage.name]) if ready else _("Needs a surface.")
@@ -107,6 +111,7 @@ class ClinicSection:
             self._module.say(str(error))
             return
         self._module.parameters.volume = str(path)
+        self.placing.take()
         self._module.run(REGISTER)
 
     def measure(self) -> None:
@@ -175,10 +180,11 @@ class ClinicSection:
             return
         clinic.show_map(case, found.mesh, "scan_distance_mm", clinic.SCAN_DISTANCE, shown=False)
         clinic.place_in_scan(case, found.surface_to_scan, found.deformation)
+        self.placing.show()
         numbers, misses = found.numbers, found.numbers["landmarks_mm"].items()
         lines = [
-            _("Ribs and sternum lie {median:.1f} mm from the volume's skin (median; 90 % within {p90:.1f} mm).").format(
-                median=numbers["median_mm"], p90=numbers["p90_mm"]
+            _("{where} lies {median:.1f} mm from the volume's skin (median; 90 % within {p90:.1f} mm).").format(
+                where=DECIDED_BY[numbers["decided_by"]].capitalize(), median=numbers["median_mm"], p90=numbers["p90_mm"]
             ),
             *(_("{name}: {miss:.0f} mm off.").format(name=name, miss=miss) for name, miss in misses),
             *(_("DOUBTFUL: {doubt}").format(doubt=doubt) for doubt in found.doubts),

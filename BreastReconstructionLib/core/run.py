@@ -77,6 +77,12 @@ class Inputs:
         self._check(stage)
         return self._job.result(stage)
 
+    def welcome(self, stage: Stage[Any, R]) -> R | None:
+        """Return the result of a stage that this one welcomes, None if it is not up to date."""
+        if stage not in self._stage.welcomes:
+            raise ValueError(f"the stage {self._stage.name} does not say that it welcomes {stage.name}")
+        return self._job.result(stage) if self._job.is_current(stage) else None
+
     def options(self, stage: Stage[O, Any]) -> O:
         """Return the options of a stage."""
         self._check(stage)
@@ -153,8 +159,13 @@ class Job:
         if stage not in self._stages:
             return self.case.recorded_key(stage)
         if stage.name not in self._keys:
-            self._keys[stage.name] = key_of(stage, self.values(stage), {need.name: self.key(need) for need in stage.needs})
+            used = (*stage.needs, *(other for other in stage.welcomes if self.is_current(other)))
+            self._keys[stage.name] = key_of(stage, self.values(stage), {other.name: self.key(other) for other in used})
         return self._keys[stage.name]
+
+    def is_current(self, stage: Stage[Any, Any]) -> bool:
+        """True if a stage is done, and nothing that decides its result has changed since."""
+        return self.case.has(stage) and self.case.is_current(stage, self.key(stage))
 
     def state(self, stage: Stage[Any, Any]) -> StageState:
         """Say how a stage stands, without running anything.

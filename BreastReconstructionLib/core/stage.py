@@ -34,6 +34,7 @@ class Stage(Generic[O, R]):
         revision: raised when the same inputs and options give another result, or when a default changes; part of the key.
         share: of the time of a whole run, roughly.
         needs: the stages whose results it uses.
+        welcomes: stages whose results it uses where they are up to date; they are not run for it.
         sources: 'module:function' that says what it takes from outside the case: sources(settings, case) -> dict of plain
             values, which are part of the key, such as the hash of a file.
         check: 'module:function' that looks at its inputs before anything runs, and raises what is wrong: check(settings).
@@ -49,6 +50,7 @@ class Stage(Generic[O, R]):
     revision: int
     share: float
     needs: tuple[Stage[Any, Any], ...] = ()
+    welcomes: tuple[Stage[Any, Any], ...] = ()
     sources: str = ""
     check: str = ""
     section: str = ""

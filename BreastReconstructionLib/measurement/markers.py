@@ -231,7 +231,10 @@ def _measure(number: int, sightings: list[tuple[Camera, np.ndarray]]) -> MarkerS
     Raises:
         ScaleError: it is not, and in what way.
     """
+    what = f"The printed marker (number {number}) was found"
     sightings = _consistent(sightings)
+    if len(sightings) < FEWEST_SIGHTINGS:
+        raise ScaleError(f"{what}, but at another place in every frame; is it a pattern of the room that only looks like it?")
     corners, errors = _corners(sightings)
     sides = np.linalg.norm(corners - np.roll(corners, -1, axis=0), axis=1)
     side = float(sides.mean())
@@ -241,7 +244,6 @@ def _measure(number: int, sightings: list[tuple[Camera, np.ndarray]]) -> MarkerS
     normal = np.linalg.svd(corners - corners.mean(axis=0))[2][2]
     bend = float(np.abs((corners - corners.mean(axis=0)) @ normal).max()) / side
     across, up = (sides[0] + sides[2]) / 2, (sides[1] + sides[3]) / 2
-    what = f"The printed marker (number {number}) was found"
     if error_px > max(LARGEST_MISS * apparent, 3.0):
         raise ScaleError(
             f"{what}, but its corners do not stay in one place ({error_px:.0f} px off between frames): it moves against the "
@@ -270,8 +272,11 @@ def _corners(sightings: list[tuple[Camera, np.ndarray]]) -> tuple[np.ndarray, np
 
 
 def _consistent(sightings: list[tuple[Camera, np.ndarray]]) -> list[tuple[Camera, np.ndarray]]:
-    """Drop sightings whose corners err by more than three times the median (blurred or very oblique)."""
+    """Drop sightings whose corners err by more than three times the median (blurred or very oblique).
+
+    Corners that fall behind a camera err without bound: texture that was read as a marker in a few frames.
+    """
     _, errors = _corners(sightings)
-    worst = errors.max(axis=1)
-    kept = worst <= max(3 * np.median(worst), 1.0)
+    worst = np.nan_to_num(errors.max(axis=1), nan=np.inf)
+    kept = np.isfinite(worst) & (worst <= max(3 * np.median(worst), 1.0))
     return [sighting for sighting, keep in zip(sightings, kept, strict=True) if keep]

@@ -92,6 +92,11 @@ class SkinTone:
         left = values - np.column_stack([np.tile(self.chroma, (len(values), 1)), _harmonics(normals) @ self.light])
         return np.sqrt(np.einsum("ni,ij,nj->n", left, self.precision, left))
 
+    def is_of_hue(self, off: np.ndarray) -> np.ndarray:
+        """Tell which (N, 2) deviations of log(red/green) and log(blue/green) from the skin's own are skin of any brightness."""
+        precision = np.linalg.inv(np.linalg.inv(self.precision)[:2, :2])
+        return np.einsum("ni,ij,nj->n", off, precision, off) < LARGEST_UNLIKENESS**2
+
 
 def _logarithms(colors: np.ndarray) -> np.ndarray:
     red, green, blue = np.maximum(np.asarray(colors, float), 3.0).T

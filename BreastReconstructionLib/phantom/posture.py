@@ -23,6 +23,8 @@ TWIN_BEYOND = 0.3
 # Of a breast's height above the chest: what its summit falls back and to the side when the patient lies.
 FALLS_BACK, FALLS_ASIDE = 0.45, 0.8
 LARGEST_FALL_MM = 70.0
+# Of a breast's height: what its summit hangs forward, and up from where it sags to, when the patient lies on the front.
+HANGS_FORWARD, HANGS_UP, LARGEST_HANG_MM = 0.45, 0.25, 60.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,22 @@ def lying(body_mm: np.ndarray, fall: float = 1.0) -> np.ndarray:
     front = smoothstep(body_mm[:, 2], np.median(body_mm[:, 2]), navel[2])
     result[:, 2] -= fall * 18.0 * low * front
     return pose(result, marks, Deformation(arms_degrees=25.0 * fall))
+
+
+def prone(body_mm: np.ndarray, hang: float = 1.0) -> np.ndarray:
+    """Return the skin of a patient who lies on the front in a breast coil: breasts hang into its openings, arms go up.
+
+    Args:
+        body_mm: (S, 3) standing.
+        hang: share of the whole hanging.
+    """
+    basis = load_torso_basis()
+    result, marks = body_mm.copy(), body_mm[landmark_vertices(basis)]
+    for left in (True, False):
+        inside, height = breast_height(body_mm, left, basis)
+        hung = hang * np.minimum(height, LARGEST_HANG_MM / HANGS_FORWARD)
+        result[inside] += diffused(hung[:, None] * np.array([0.0, HANGS_UP, HANGS_FORWARD]), basis, left)
+    return pose(result, marks, Deformation(arms_degrees=25.0 * hang))
 
 
 def at_visit(torso: Torso, visit: int, added_ml: float = 0.0, lifted_mm: float = 0.0) -> Torso:

@@ -21,7 +21,7 @@ from ..mesh.files import write_ply
 from ..mesh.mesh import TriangleMesh
 from ..mesh.polydata import triangles
 from .basis import load_torso_basis
-from .posture import changed, lying
+from .posture import changed, lying, prone
 from .torso import POPULATIONS, Torso
 from .variation import landmark_vertices
 
@@ -29,6 +29,9 @@ AIR_HU, FAT_HU, SKIN_HU, SOFT_HU, LUNG_HU, TABLE_HU = -1000.0, -100.0, 40.0, 45.
 SKIN_MM, FAT_MM = 1.5, 14.0
 # MRI-like, without a fat suppression: arbitrary units.
 FAT_SIGNAL, SOFT_SIGNAL, LUNG_SIGNAL, SKIN_SIGNAL = 900.0, 350.0, 40.0, 300.0
+# The board of a breast coil: its faint signal, thickness and openings.
+BOARD_SIGNAL, BOARD_MM, OPENING_MM = 60.0, 15.0, 90.0
+POSTURES = {"standing": lambda body: body, "lying": lying, "prone": prone}
 FINER = 3  # sub-voxels a side, for voxels that the skin cuts
 
 
@@ -39,11 +42,11 @@ class PhantomScanSettings:
     Attributes:
         seed, population: whose body; see torso.POPULATIONS.
         modality: 'ct' or 'mri'.
-        posture: 'standing' or 'lying'.
+        posture: 'standing', 'lying' (on the back) or 'prone' (on the front, in a breast coil if it is an MRI).
         spacing_mm: across, and between slices.
         oblique_degrees: by which the grid is turned against the patient.
         width_mm: of the field of view.
-        table: whether a table lies beneath the back.
+        table: whether there is a table beneath the back, or the board of the coil.
         noise: standard deviation, HU or units of signal.
         bias: of the coil's sensitivity, the largest natural logarithm.
         added_ml, lifted_mm: a known change of the left breast, for visits.
@@ -92,7 +95,11 @@ def make_scan(settings: PhantomScanSettings, progress: Progress | None = None) -
     grid = Volume(np.zeros(shape, np.int16), matrix)
     inside = _coverage(closed_body(body, basis.body_faces), grid, progress.part(0.0, 0.6))
     lungs = _lungs(grid, landmarks, body)
-    values = _ct(inside, lungs, grid, body, settings) if settings.modality == "ct" else _mri(inside, lungs, grid, settings)
+    if settings.modality == "ct":
+        values = _ct(inside, lungs, grid, body, settings)
+    else:
+        board = _board(grid, landmarks, body) if settings.table and settings.posture == "prone" else None
+        values = _mri(inside, lungs, grid, board, settings)
     progress(0.8, "noise")
     values += rng.normal(0.0, settings.noise, shape).astype(np.float32)
     if settings.modality == "mri":
@@ -109,9 +116,7 @@ def posed_body(torso: Torso, settings: PhantomScanSettings) -> np.ndarray:
     body = torso.body_ras @ MODEL_AXES_TO_RAS
     if settings.added_ml or settings.lifted_mm:
         body = changed(body, True, settings.added_ml, settings.lifted_mm)
-    if settings.posture == "lying":
-        body = lying(body)
-    return body @ MODEL_AXES_TO_RAS.T
+    return POSTURES[settings.posture](body) @ MODEL_AXES_TO_RAS.T
 
 
 def solid_labels(body_ras: np.ndarray, grid: Volume) -> Volume:
@@ -222,7 +227,7 @@ def _ct(inside: np.ndarray, lungs: np.ndarray, grid: Volume, body: np.ndarray, s
     tissue = np.where(depth > FAT_MM, SOFT_HU, np.where(depth < SKIN_MM, 0.5 * (FAT_HU + SKIN_HU), FAT_HU)).astype(np.float32)
     tissue[lungs & (depth > FAT_MM)] = LUNG_HU
     values = AIR_HU + inside * (tissue - AIR_HU)
-    if settings.table:
+    if settings.table and settings.posture != "prone":
         values = np.where(inside < 0.5, np.maximum(values, AIR_HU + _table(grid, body) * (TABLE_HU - AIR_HU)), values)
     return values
 
@@ -236,11 +241,24 @@ def _table(grid: Volume, body: np.ndarray) -> np.ndarray:
     return ((y < top) & (y > top - 15.0)).astype(np.float32)
 
 
-def _mri(inside: np.ndarray, lungs: np.ndarray, grid: Volume, settings: PhantomScanSettings) -> np.ndarray:
+def _board(grid: Volume, landmarks: np.ndarray, body: np.ndarray) -> np.ndarray:
+    """(K, J, I) 1 in the board of a breast coil that touches the sternum, with an opening for each breast."""
+    x, y, z = _places(grid)
+    notch, nipples = landmarks[0], landmarks[2:4]
+    sternum = (np.abs(body[:, 0] - notch[0]) < 25.0) & (np.abs(body[:, 2] - nipples[:, 2].mean()) < 40.0)
+    front = body[sternum, 1].max() - 2.0
+    open_ = sum(np.hypot(x - at[0], z - at[2] - 10.0) < OPENING_MM for at in nipples) > 0
+    return ((y > front) & (y < front + BOARD_MM) & ~open_).astype(np.float32)
+
+
+def _mri(
+    inside: np.ndarray, lungs: np.ndarray, grid: Volume, board: np.ndarray | None, settings: PhantomScanSettings
+) -> np.ndarray:
     depth = _depth_mm(inside, grid)
     signal = np.where(depth > FAT_MM, SOFT_SIGNAL, np.where(depth < SKIN_MM, SKIN_SIGNAL, FAT_SIGNAL)).astype(np.float32)
     signal[lungs & (depth > FAT_MM)] = LUNG_SIGNAL
     k, j, i = np.meshgrid(
         *(np.linspace(-0.5, 0.5, count, dtype=np.float32) for count in grid.values.shape), indexing="ij", sparse=True
     )
-    return inside * signal * np.exp(settings.bias * (-1.6 * j + 0.6 * np.cos(4 * i) - 0.8 * k))
+    seen = inside * signal if board is None else np.maximum(inside * signal, board * (1.0 - inside) * BOARD_SIGNAL)
+    return seen * np.exp(settings.bias * (-1.6 * j + 0.6 * np.cos(4 * i) - 0.8 * k))

@@ -15,10 +15,11 @@ from ..geometry.transforms import RAS_TO_LPS, Frame, Similarity
 from ..geometry.volume import SUFFIXES, Volume, read_volume, write_volume
 from ..landmarks.curves import CLOSED_CURVE, LINE, read_curve_points, read_kind
 from ..mesh.mesh import TriangleMesh, vertex_normals
-from .nodes import FRAME, PICKS, PREDICTED
+from .nodes import FRAME, PICKS, PREDICTED, fill_landmarks, placed_points
 from .patient import ROLE, find_node, make_node, nodes_of
 
 SCAN_SKIN, CHANGE, TO_SCAN, BENT_TO_SCAN, SEGMENTATION = "scan skin", "change", "to the volume", "bent to the volume", "segments"
+SCAN_LANDMARKS, REGION = "landmarks on the volume", "skin that decides"
 SCAN_DISTANCE, EARLIER, TO_LATER = "distance to the volume", "earlier surface", "earlier to later"
 VISITS, VISITS_PLOT, MIRRORED = "visits", "volumes by visit", "distance to the mirrored side"
 MEASUREMENTS, CHANGES, MARK = "measurements", "changes", "measured "
@@ -129,6 +130,37 @@ def _linear(case: Path, role: str, transform: Similarity):
     return node
 
 
+def show_scan_landmarks(case: Path, places_ras: dict[str, np.ndarray]):
+    """Return the markups node of the landmarks on the volume; those without a place are left to be placed in turn."""
+    node = make_node(case, SCAN_LANDMARKS, "vtkMRMLMarkupsFiducialNode", SCAN_LANDMARKS)
+    fill_landmarks(node, places_ras)
+    return node
+
+
+def moved_scan_landmarks(case: Path, known: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+    """Return the landmarks on the volume as they are in the scene, None if nobody placed or moved any since they were shown."""
+    node = find_node(case, SCAN_LANDMARKS)
+    placed = known if node is None else placed_points(node)
+    same = set(placed) == set(known) and all(np.abs(placed[name] - known[name]).max() < 0.01 for name in placed)
+    return None if same else placed
+
+
+def region_node(case: Path):
+    """Return the closed curve, on the surface, around the skin that shall decide the registration; it may be empty."""
+    node = find_node(case, REGION)
+    if node is None:
+        node = make_node(case, REGION, "vtkMRMLMarkupsClosedCurveNode", REGION)
+        place_new_nodes(case)
+    return node
+
+
+def drawn_region(case: Path) -> np.ndarray | None:
+    """Return the (N, 3) points of that curve, in the surface's own space; None if nobody drew it."""
+    node = find_node(case, REGION)
+    points = [] if node is None else list(placed_points(node).values())
+    return np.array(points) if len(points) > 3 else None
+
+
 def show_earlier(case: Path, mesh: TriangleMesh, earlier_to_later: Similarity):
     """Return the model node of an earlier visit's surface, hidden, under the transform that lays it onto this visit's."""
     node = show_mesh(case, mesh, EARLIER, (0.6, 0.6, 0.9), 0.5, shown=False)
@@ -161,7 +193,7 @@ def place_new_nodes(case: Path) -> None:
 
 def _in_surface_space(case: Path) -> list:
     """The nodes of a case that lie where its surface lies: neither the volume's, nor a video frame's."""
-    elsewhere = (SCAN_SKIN, TO_SCAN, BENT_TO_SCAN, EARLIER, FRAME, PICKS, PREDICTED)
+    elsewhere = (SCAN_SKIN, SCAN_LANDMARKS, TO_SCAN, BENT_TO_SCAN, EARLIER, FRAME, PICKS, PREDICTED)
     nodes = [node for node in nodes_of(case) if node.GetAttribute(ROLE) not in elsewhere]
     return [node for node in nodes if node.IsA("vtkMRMLTransformableNode")]
 

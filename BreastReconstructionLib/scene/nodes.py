@@ -156,26 +156,35 @@ def ras_to_pixel(points_ras: np.ndarray) -> np.ndarray:
 def show_picks(case: Path, pixels: dict[str, np.ndarray]):
     """Return the markups node in which a frame's landmarks are placed; those without a pixel are left to be placed in turn."""
     node = make_node(case, PICKS, "vtkMRMLMarkupsFiducialNode", "picks on this frame")
-    with slicer.util.NodeModify(node):
-        node.SetFixedNumberOfControlPoints(False)
-        node.RemoveAllControlPoints()
-        for name in LANDMARK_NAMES:
-            position = pixel_to_ras(pixels[name][None])[0] if name in pixels else np.zeros(3)
-            index = node.AddControlPoint(*map(float, position), name)
-            if name not in pixels:
-                node.UnsetNthControlPointPosition(index)
-        node.SetFixedNumberOfControlPoints(True)
+    fill_landmarks(node, {name: pixel_to_ras(pixel[None])[0] for name, pixel in pixels.items()})
     _flat_markers(node, (1.0, 0.85, 0.1))
     return node
 
 
+def fill_landmarks(node, places: dict[str, np.ndarray]) -> None:
+    """Let a markups node hold the six landmarks; those without a (3,) place are left to be placed in turn."""
+    with slicer.util.NodeModify(node):
+        node.SetFixedNumberOfControlPoints(False)
+        node.RemoveAllControlPoints()
+        for name in LANDMARK_NAMES:
+            index = node.AddControlPoint(*map(float, places.get(name, np.zeros(3))), name)
+            if name not in places:
+                node.UnsetNthControlPointPosition(index)
+        node.SetFixedNumberOfControlPoints(True)
+
+
+def placed_points(node) -> dict[str, np.ndarray]:
+    """Return the placed (3,) points of a markups node, in its own space, by label."""
+    return {
+        node.GetNthControlPointLabel(i): np.array(node.GetNthControlPointPosition(i))
+        for i in range(node.GetNumberOfControlPoints())
+        if node.GetNthControlPointPositionStatus(i) == slicer.vtkMRMLMarkupsNode.PositionDefined
+    }
+
+
 def read_picks(node) -> dict[str, np.ndarray]:
     """Return the placed pixels of the picks node, by landmark."""
-    placed = {}
-    for i in range(node.GetNumberOfControlPoints()):
-        if node.GetNthControlPointPositionStatus(i) == slicer.vtkMRMLMarkupsNode.PositionDefined:
-            placed[node.GetNthControlPointLabel(i)] = ras_to_pixel(np.array([node.GetNthControlPointPosition(i)]))[0]
-    return placed
+    return {name: ras_to_pixel(point[None])[0] for name, point in placed_points(node).items()}
 
 
 def show_predicted(case: Path, pixels: dict[str, np.ndarray]):
@@ -196,10 +205,10 @@ def interaction_node():
 
 
 def start_placing(node) -> None:
-    """Let the next clicks in a slice view place the points of a markups node in turn."""
+    """Let the next clicks in a view place the points of a markups node in turn."""
     selection = slicer.app.applicationLogic().GetSelectionNode()
     interaction = interaction_node()
-    selection.SetReferenceActivePlaceNodeClassName("vtkMRMLMarkupsFiducialNode")
+    selection.SetReferenceActivePlaceNodeClassName(node.GetClassName())
     selection.SetActivePlaceNodeID(node.GetID())
     interaction.SetPlaceModePersistence(1)
     interaction.SetCurrentInteractionMode(interaction.Place)

@@ -1,8 +1,11 @@
 """Combining and measuring, at the doors: the command line on a reconstructed case, and the panel in the host."""
 
+import base64
 import csv
 import json
+import re
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +13,13 @@ import pytest
 
 from BreastReconstructionLib.capabilities.clinic.bending import apply_grid
 from BreastReconstructionLib.capabilities.clinic.stages import COMPARE, MEASURE, REGISTER, SCAN_WALL
+from BreastReconstructionLib.capabilities.torso.stages import SURFACE
 from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.geometry.volume import Volume, read_volume, write_volume
 from BreastReconstructionLib.landmarks.curves import CLOSED_CURVE, read_curve_points, write_curve
 from BreastReconstructionLib.landmarks.files import read_landmarks, write_landmarks_mrk_json
 from BreastReconstructionLib.measurement.accuracy import read_truth
+from BreastReconstructionLib.mesh.distance import closest_on_mesh
 from BreastReconstructionLib.mesh.files import read_mesh
 from Testing.cases import made_once
 from Testing.conftest import assert_one_sentence, run_cli
@@ -73,9 +78,18 @@ def test_the_surface_lies_in_the_volume_where_the_body_does(measured_case, scan,
     assert {"scan_distance_mm", "stable"} <= found.mesh.scalars.keys()
 
 
-def test_bent_it_lies_on_the_skin_of_the_other_posture(measured_case, scan):
-    from BreastReconstructionLib.mesh.distance import closest_on_mesh
+def test_landmarks_are_proposed_on_the_skin_of_the_volume(measured_case, scan):
+    """What lying moves is not proposed from where it was."""
+    where, skin = read_landmarks(scan / "landmarks.mrk.json").points, read_mesh(scan / "skin.ply")
+    proposed = Case(measured_case).result(REGISTER).scan_landmarks
+    assert {"sternal-notch", "navel", "left-coracoid", "right-coracoid"} <= set(proposed)
+    assert not {"left-nipple", "right-nipple"} & set(proposed), "nipples that moved must be placed by a person"
+    for name, point in proposed.items():
+        assert np.linalg.norm(point - where[name]) < 9, name
+        assert closest_on_mesh(point[None], skin.vertices, skin.faces)[0] < 1.0
 
+
+def test_bent_it_lies_on_the_skin_of_the_other_posture(measured_case, scan):
     found = Case(measured_case).result(REGISTER)
     skin = read_mesh(scan / "skin.ply")
     surface = read_mesh(measured_case / "surface.ply")
@@ -134,6 +148,23 @@ def test_the_pdf_names_nobody(measured_case):
     assert content.startswith(b"%PDF")
     assert len(content) > 20_000
     assert str(measured_case).encode() not in content
+
+
+def words_of(pdf: bytes) -> str:
+    """The text that reportlab wrote."""
+    text = b""
+    for stream in re.findall(rb"stream\r?\n(.*?)endstream", pdf, re.DOTALL):
+        if stream.rstrip().endswith(b"~>"):
+            text += zlib.decompress(base64.a85decode(stream.strip()[:-2]))
+    return b" ".join(re.findall(rb"\((.*?)\) Tj", text)).decode("latin-1")
+
+
+def test_the_pdf_holds_the_comparison_while_it_is_true(own):
+    assert "Change since the earlier visit" in words_of((own / "summary.pdf").read_bytes())
+    shutil.rmtree(own / "compare")
+    finished = run_cli("summary", "-o", own)
+    assert finished.returncode == 0, finished.stderr
+    assert "Change since" not in words_of((own / "summary.pdf").read_bytes())
 
 
 def test_a_drawn_boundary_and_placed_points_are_used(own):
@@ -356,6 +387,44 @@ def test_visits_side_by_side(shown, measured_case, tmp_path):
     assert_one_sentence(run_cli("visits", case, "-o", tmp_path / "one.csv"), 13, "two visits or more")
 
 
+def placed_by_hand(panel, case, scan):
+    """Landmarks on the volume and a curve around the skin that decides, placed, used and taken away again."""
+    import qt
+    import slicer
+
+    from BreastReconstructionLib.scene import clinic, nodes, patient
+    from Testing.workflow import wait_for_run
+
+    section, known = panel.clinic, panel.result_of(REGISTER).scan_landmarks
+    node = patient.find_node(case, clinic.SCAN_LANDMARKS)
+    assert node.GetParentTransformNode() is None, "it is the volume's"
+    assert set(nodes.placed_points(node)) == set(known)
+    truth = read_landmarks(scan / "landmarks.mrk.json").points
+    nodes.fill_landmarks(node, {**truth, "navel": truth["navel"] + [0.0, 0.0, 4.0]})
+    section.widget.findChild(qt.QPushButton, "regionButton").click()
+    surface = panel.result_of(SURFACE)
+    notch = surface.landmarks_ras[0]
+    near = surface.mesh.vertices - notch
+    ring = [[80.0, -20.0], [80.0, -150.0], [-80.0, -150.0], [-80.0, -20.0]]
+    front = near[:, 1] > -90
+    corners = [surface.mesh.vertices[front][np.linalg.norm(near[front][:, [0, 2]] - at, axis=1).argmin()] for at in ring]
+    clinic.set_points(patient.find_node(case, clinic.REGION), np.array(corners))
+    section.buttons[REGISTER].click()
+    assert wait_for_run(panel).startswith("Done")
+    numbers = panel.result_of(REGISTER).numbers
+    assert numbers["decided_by"] == "curve"
+    assert set(numbers["landmarks_mm"]) == set(truth)
+    assert "within the drawn curve" in section.text.text
+    assert np.linalg.norm(nodes.placed_points(node)["navel"] - truth["navel"]) == pytest.approx(4, abs=0.01)
+    nodes.fill_landmarks(node, {})
+    slicer.mrmlScene.RemoveNode(patient.find_node(case, clinic.REGION))
+    section.buttons[REGISTER].click()
+    assert wait_for_run(panel).startswith("Done")
+    numbers = panel.result_of(REGISTER).numbers
+    assert (numbers["decided_by"], numbers["landmarks_mm"]) == ("ribs", {})
+    assert set(nodes.placed_points(node)) == set(known)
+
+
 def test_registering_and_measuring_by_clicks(shown, scan):
     import slicer
 
@@ -382,8 +451,9 @@ def test_registering_and_measuring_by_clicks(shown, scan):
     panel.ui.option_deformable.checked = False
     section.buttons[REGISTER].click()
     assert wait_for_run(panel).startswith("Done")
-    assert "Ribs and sternum lie" in section.text.text
+    assert "Skin over ribs and sternum lies" in section.text.text
     assert (case / "scan" / "volume.nrrd").exists(), "a volume without a file of its own is kept with the case"
+    placed_by_hand(panel, case, scan)
     boundary = patient.find_node(case, clinic.MARK + "right-breast-boundary")
     for i in range(boundary.GetNumberOfControlPoints()):
         x, y, z = boundary.GetNthControlPointPosition(i)

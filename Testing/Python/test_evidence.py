@@ -1,13 +1,19 @@
 """What the pictures say of the surface: measured, drawn or contradicted; and the uncertainty that follows."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
+import trimesh
+from scipy.spatial.transform import Rotation
 
-from BreastReconstructionLib.capabilities.torso.appearance import Appearance
+from BreastReconstructionLib.capabilities.torso.appearance import Appearance, see_vertices
 from BreastReconstructionLib.capabilities.torso.evidence import contradicted_where, judge, shares, unusual
 from BreastReconstructionLib.capabilities.torso.uncertainty import GUESS, local_offsets, uncertainty_model
+from BreastReconstructionLib.core.progress import Progress
+from BreastReconstructionLib.geometry.cameras import Camera
 from BreastReconstructionLib.geometry.transforms import Frame
 from BreastReconstructionLib.measurement.regions import REGIONS, Evidence, regions
 from BreastReconstructionLib.measurement.skin import SkinTone
@@ -23,11 +29,31 @@ TONE = SkinTone(np.log([205 / 152, 122 / 152]), np.array([np.log(np.mean(SKIN)),
 FAR = 0.1
 
 
-def judged(color=SKIN, views=10, spread=0.0, to_skin=FAR, at=(0.0, 0.3, 0.2)):
-    seen = Appearance(np.array([views]), np.array([color], np.uint8), np.array([spread]))
+def judged(color=SKIN, views=10, skin_share=1.0, to_skin=FAR, at=(0.0, 0.3, 0.2)):
+    seen = Appearance(np.array([views]), np.array([views]), np.array([skin_share]), np.array([color], np.uint8))
     nipples = np.array([[0.38, -0.08, 0.24], [-0.37, -0.07, 0.24]])
     result = judge(np.array([at]), np.array([[0.0, 0.0, 1.0]]), seen, np.array([to_skin]), nipples, TONE)
     return result.evidence[0], result.agreement[0]
+
+
+def sphere():
+    found = trimesh.creation.icosphere(4)
+    return TriangleMesh(np.array(found.vertices), np.array(found.faces), Frame.PATIENT, np.array(found.vertices))
+
+
+def camera_at(degrees):
+    turn = Rotation.from_euler("y", degrees, degrees=True).as_matrix() @ np.diag([1.0, -1.0, -1.0])
+    intrinsics = np.array([[200.0, 0.0, 100.0], [0.0, 200.0, 100.0], [0.0, 0.0, 1.0]])
+    return Camera("", 200, 200, intrinsics, np.zeros(5), turn, np.array([0.0, 0.0, 5.0]))
+
+
+CAMERAS = {name: camera_at(degrees) for name, degrees in zip("abcdef", (-10, -6, -2, 2, 6, 10), strict=True)}
+
+
+def filmed(name, sleeve):
+    """A frame full of skin, with something else in the middle."""
+    picture = np.tile(np.array(SKIN[::-1], np.uint8), (200, 200, 1))
+    return cv2.circle(picture, (100, 100), 25, WALL[::-1], -1) if sleeve else picture
 
 
 def test_skin_that_was_measured_is_measured():
@@ -48,8 +74,22 @@ def test_a_wall_where_an_arm_should_be_contradicts_it():
     assert agreement < 0.1
 
 
-def test_frames_that_show_different_things_contradict():
-    assert judged(spread=0.4)[0] == Evidence.CONTRADICTED
+def test_a_place_that_few_frames_show_as_skin_is_contradicted():
+    """A wall of skin's colour in some of them does not help."""
+    assert judged(skin_share=0.2)[0] == Evidence.CONTRADICTED
+
+
+def test_a_sleeve_that_passes_before_a_flank_in_some_frames_contradicts_nothing():
+    """Two of six frames show something else there; the colour is the others'."""
+    mesh = sphere()
+    seen = see_vertices(mesh.vertices, mesh.normals, CAMERAS, lambda name: filmed(name, sleeve=name in "ab"), TONE, Progress())
+    middle = np.linalg.norm(mesh.vertices[:, :2], axis=1) < 0.2
+    facing = middle & (mesh.normals[:, 2] > 0.9)
+    assert np.allclose(seen.skin_share[facing], 4 / 6, atol=0.1)
+    assert np.abs(seen.colors[facing].astype(int) - SKIN).max() < 12
+    seen = see_vertices(mesh.vertices, mesh.normals, CAMERAS, lambda name: filmed(name, sleeve=True), TONE, Progress())
+    assert seen.skin_share[facing].max() < 0.1
+    assert np.abs(seen.colors[facing].astype(int) - WALL).max() < 12
 
 
 def test_two_frames_are_too_few_to_contradict():
@@ -68,6 +108,9 @@ def test_shares_are_of_the_torso_alone_and_the_place_is_named():
     mesh = TriangleMesh(vertices, np.array([[0, 1, 2]]), Frame.PATIENT, scalars={"evidence": evidence, "torso": torso})
     assert shares(mesh) == {"contradicted": 0.25, "measured": 0.5, "drawn": 0.25}
     assert contradicted_where(mesh, landmarks) == "at the left shoulder"
+    half_way = (landmarks[2:4, 2].mean() + landmarks[1, 2]) / 2
+    flank = replace(mesh, vertices=np.tile([landmarks[5, 0] - 10.0, landmarks[5, 1] - 20.0, half_way], (6, 1)))
+    assert contradicted_where(flank, landmarks) == "at the right flank"
 
 
 def test_unusual_bodies_are_said_from_all_evidence():

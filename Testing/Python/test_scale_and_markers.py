@@ -3,6 +3,8 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from BreastReconstructionLib.core.errors import ScaleError
 from BreastReconstructionLib.measurement.markers import _measure, find_markers, marker_words, mirror_doubts, require_markers
@@ -240,6 +242,17 @@ def test_a_bent_card_is_called_bent():
     corners = np.array([[40, 12, 40], [-40, 0, 40], [-40, 12, -40], [40, 0, -40]], float)
     with pytest.raises(ScaleError, match="not flat"):
         _measure(7, [(camera, camera.project(corners)[0]) for camera in cameras.values()])
+
+
+@given(st.integers(0, 10_000))
+def test_texture_that_is_read_as_a_marker_now_and_then_is_refused(seed):
+    """Corners anywhere in three frames: they may fall behind a camera, and must not end in a fault of the program."""
+    cameras = phone_path(PhantomVideoSettings(sweep_degrees=60, frames=3), np.zeros(3), np.random.default_rng(3))
+    rng = np.random.default_rng(seed)
+    around = np.array([[0, 0], [20, 0], [20, 20], [0, 20]]) + rng.normal(0, 4, (3, 4, 2))
+    sightings = [(camera, rng.uniform([0, 0], [1060, 1900]) + quad) for camera, quad in zip(cameras, around, strict=True)]
+    with pytest.raises(ScaleError, match="The printed marker"):
+        _measure(17, sightings)
 
 
 # Before the long run ---------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from ...core.run import run
 from ...core.settings import Settings, every_option, read_settings
 from ...core.stage import Stage, stage_named
 from . import CLINIC
+from .results import DECIDED_BY
 from .stages import COMPARE, MEASURE, REGISTER, SCAN_WALL, SKIN, SUMMARY
 
 
@@ -70,9 +71,9 @@ def say_result(case: Case, goal: Stage[Any, Any], console: Console) -> None:
     if goal is REGISTER:
         values |= {"numbers": result.numbers, "doubts": result.doubts, "warnings": result.warnings}
         lines += [f"WARNING: {doubt}" for doubt in result.doubts]
-        where = "ribs and sternum" if result.numbers["decided_by"] == "ribs" else "the front"
+        where = DECIDED_BY[result.numbers["decided_by"]].capitalize()
         lines.append(
-            f"On {where} the surface lies {result.numbers['median_mm']:.2f} mm from the volume's skin (median; 90 % within "
+            f"{where} lies {result.numbers['median_mm']:.2f} mm from the volume's skin (median; 90 % within "
             f"{result.numbers['p90_mm']:.2f} mm)."
         )
         misses = result.numbers["landmarks_mm"]

@@ -14,6 +14,7 @@ from ...core.run import Inputs
 from ...geometry.transforms import Similarity, fit_similarity
 from ...geometry.volume import read_volume, write_volume
 from ...landmarks.curves import read_closed_curves, read_points
+from ...landmarks.files import write_landmarks_mrk_json
 from ...landmarks.names import LANDMARK_NAMES, NIPPLES
 from ...measurement.change import signed_distances_mm
 from ...measurement.volume_skin import find_volume_skin
@@ -24,7 +25,8 @@ from ..torso.stages import SURFACE
 from .bending import bend
 from .boundaries import drawn_values
 from .chest import FEWEST_DECIDING, Chest, chest_of
-from .results import ScanRegistration, ScanSkin
+from .proposals import proposed_landmarks
+from .results import DECIDED_BY, PROPOSED_FILE, ScanRegistration, ScanSkin
 from .stages import SKIN, RegisterOptions, SkinOptions
 
 # Widths of Tukey's kernel, mm, of a search and of the last rounds.
@@ -68,6 +70,7 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
     progress(0.05, "which place is which")
     chest = chest_of(surface.mesh, surface.landmarks_ras, surface.scale.relative_uncertainty)
     mesh, marks = chest.mesh, chest.landmarks_ras
+    decided_by = options.region if options.region_curve is None else "curve"
     decides = chest.deciding(options.region) if options.region_curve is None else _inside(chest, options.region_curve)
     scan_marks = {} if options.scan_landmarks is None else _named(options.scan_landmarks)
     progress(0.2, "start")
@@ -83,7 +86,7 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
         "median_mm": float(np.median(np.abs(away[over]))) if over.any() else float("nan"),
         "p90_mm": float(np.percentile(np.abs(away[over]), 90)) if over.any() else float("nan"),
         "used_share": float(len(residual) / len(found.residual)),
-        "decided_by": options.region,
+        "decided_by": decided_by,
         "scale": transform.scale,
         "landmarks_mm": {
             n: float(np.linalg.norm(transform.apply(marks[LANDMARK_NAMES.index(n)]) - p)) for n, p in scan_marks.items()
@@ -91,7 +94,7 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
     }
     doubts = _doubts(mesh, decides, skin, found, numbers, options)
     if numbers["median_mm"] > REFUSED_MM and not options.trust_registration:
-        apart = f"{numbers['median_mm']:.0f} mm apart on {_where(options.region)} (median)"
+        apart = f"{numbers['median_mm']:.0f} mm apart on {DECIDED_BY[decided_by]} (median)"
         why = " ".join(doubts) or "Is it the same patient, not mirrored, in millimetres?"
         raise RegistrationError(
             f"The surface does not match the volume's skin: {apart}. {why} Place landmarks on the volume, or say that you have "
@@ -102,6 +105,7 @@ def run(options: RegisterOptions, inputs: Inputs, folder: Path, progress: Progre
         field, left = bend(mesh, transform, skin, marks, scan_marks, progress.part(0.75, 0.95))
         write_volume(folder / "deformation.nrrd", field, is_vector=True)
         numbers["bent_median_mm"] = left
+    write_landmarks_mrk_json(folder / PROPOSED_FILE, proposed_landmarks(chest, transform, away, skin))
     shown = replace(mesh, scalars={**mesh.scalars, "scan_distance_mm": away, "stable": decides.astype(float)})
     warnings = (BREASTS_MOVE, *inputs.result(SKIN).numbers["warnings"])
     ScanRegistration(folder, transform, numbers, doubts, warnings).save(shown)
@@ -119,10 +123,6 @@ def _inside(chest: Chest, path: Path) -> np.ndarray:
 def _normals(mesh: TriangleMesh) -> np.ndarray:
     assert mesh.normals is not None
     return mesh.normals
-
-
-def _where(region: str) -> str:
-    return "ribs and sternum" if region == "ribs" else "the front"
 
 
 def _named(path: Path) -> dict[str, np.ndarray]:
@@ -228,7 +228,8 @@ def _doubts(
 ) -> tuple[str, ...]:
     doubts, transform = [], found.transform
     if not numbers["median_mm"] < DOUBTED_MM:
-        doubts.append(f"{_where(options.region).capitalize()} lie {numbers['median_mm']:.1f} mm from the volume's skin (median).")
+        where = DECIDED_BY[numbers["decided_by"]].capitalize()
+        doubts.append(f"{where} lies {numbers['median_mm']:.1f} mm from the volume's skin (median).")
     free = registered(mesh, decides, skin, transform, True)
     factor = free.transform.scale / (transform.scale if options.register_scale else 1.0)
     if not options.register_scale and abs(np.log(factor)) > LARGEST_SCALE:

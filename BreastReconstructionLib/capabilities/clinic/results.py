@@ -12,11 +12,14 @@ import numpy as np
 
 from ...core.files import write_json
 from ...geometry.transforms import Similarity
+from ...landmarks.curves import read_points
 from ...measurement.regions import skin_of
 from ...measurement.rows import Row, read_rows, write_rows
 from ...mesh.files import read_mesh, write_ply
 from ...mesh.mesh import TriangleMesh
 
+DECIDED_BY = {"ribs": "skin over ribs and sternum", "front": "the front's skin", "curve": "skin within the drawn curve"}
+PROPOSED_FILE = "scan_landmarks.mrk.json"
 _SURFACE_FILE, _MAP_FILE, _COARSE_FILE = "skin.ply", "distances.ply", "coarse.ply"
 
 
@@ -72,6 +75,12 @@ class ScanRegistration:
         """Displacements (mm, LPS as files hold them) to apply after `surface_to_scan`, a vector volume; None if not asked for."""
         path = self.folder / "deformation.nrrd"
         return path if path.exists() else None
+
+    @property
+    def scan_landmarks(self) -> dict[str, np.ndarray]:
+        """(3,) landmarks proposed on the volume's skin, by name; none where the patient's skin moved and nothing says whereto."""
+        path = self.folder / PROPOSED_FILE
+        return read_points(path) if path.exists() else {}  # cases of 0.6.0 have none
 
     @cached_property
     def mesh(self) -> TriangleMesh:

@@ -1,5 +1,7 @@
 """The PDF for the clinician: views with the distances drawn on them, the table with uncertainties, the walls, where the scale
-comes from. Nothing of the patient stands in it unless somebody typed it.
+comes from, and the change since an earlier visit if it was compared.
+
+Nothing of the patient stands in it unless somebody typed it.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from ...measurement.rows import Row
 from ...mesh.mesh import TriangleMesh
 from ...mesh.picture import placed_in_view, render_view
 from ..torso.stages import SURFACE
-from .results import Measurements
-from .stages import MEASURE, SummaryOptions
+from .results import Comparison, Measurements
+from .stages import COMPARE, MEASURE, SummaryOptions
 
 VIEWS = ((0.0, "front"), (45.0, "from the left, 45°"), (-45.0, "from the right, 45°"))
 VIEW_PIXELS, SKIN = (640, 620), (214, 180, 160)
@@ -29,15 +31,14 @@ DRAWN = {"notch-to-nipple-along": (30, 90, 200), "inframammary-fold": (200, 60, 
 
 def run(options: SummaryOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
     """Write summary.pdf."""
-    from reportlab.lib import colors
     from reportlab.lib.pagesizes import A4
     from reportlab.lib.styles import getSampleStyleSheet
     from reportlab.lib.units import mm
-    from reportlab.platypus import Image, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
+    from reportlab.platypus import Image, Paragraph, SimpleDocTemplate, Spacer, Table
 
     surface, measured = inputs.result(SURFACE), inputs.result(MEASURE)
     styles = getSampleStyleSheet()
-    body, small = styles["BodyText"], styles["BodyText"].clone("small", fontSize=8, leading=10)
+    body, small = styles["BodyText"], _small()
     parts: list[Any] = [Paragraph("Breast surface: measurements", styles["Title"])]
     said = [f"Patient: {escape(options.patient_name)}"] if options.patient_name else []
     said += [f"Date of the video: {escape(options.capture_date)}"] if options.capture_date else []
@@ -53,18 +54,19 @@ def run(options: SummaryOptions, inputs: Inputs, folder: Path, progress: Progres
     parts += [Spacer(1, 3 * mm), Table([pictures, [Paragraph(name, small) for _, name in VIEWS]])]
     progress(0.6, "table")
     head = ["", "left", "right", "left − right", "how"]
-    table = Table([head, *([Paragraph(escape(cell), small) for cell in row] for row in table_of(measured.rows))], repeatRows=1,
-                  colWidths=[45 * mm, 24 * mm, 24 * mm, 24 * mm, 63 * mm])  # fmt: skip
-    table.setStyle(
-        TableStyle(
-            [("GRID", (0, 0), (-1, -1), 0.25, colors.grey), ("FONTSIZE", (0, 0), (-1, 0), 8), ("VALIGN", (0, 0), (-1, -1), "TOP")]
-        )
-    )
-    parts += [Spacer(1, 3 * mm), table, Spacer(1, 3 * mm)]
+    rows = [[escape(cell) for cell in row] for row in table_of(measured.rows)]
+    parts += [Spacer(1, 3 * mm), _table(head, rows, (45, 24, 24, 24, 63)), Spacer(1, 3 * mm)]
     parts.append(
         Paragraph("± is one standard deviation: of the surface, of where the ends were placed, and of the scale together.", small)
     )
     parts += [Paragraph(escape(note), small) for note in measured.warnings]
+    compared = inputs.welcome(COMPARE)
+    if compared is not None:
+        parts += [Paragraph("Change since the earlier visit", styles["Heading2"])]
+        head = ["", "side", "change", "how"]
+        parts += [_table(head, changes_of(compared), (55, 20, 35, 70)), Spacer(1, 2 * mm)]
+        parts.append(Paragraph("In bold: more than twice its standard deviation.", small))
+        parts += [Paragraph(escape(note), small) for note in compared.warnings]
     parts.append(
         Paragraph(f"BreastReconstruction {__version__}. The shape model knows synthetic bodies; not for diagnosis.", small)
     )
@@ -74,6 +76,35 @@ def run(options: SummaryOptions, inputs: Inputs, folder: Path, progress: Progres
         rightMargin=15 * mm, topMargin=12 * mm, bottomMargin=12 * mm,
     )  # fmt: skip
     document.build(parts)
+
+
+def _small() -> Any:
+    from reportlab.lib.styles import getSampleStyleSheet
+
+    return getSampleStyleSheet()["BodyText"].clone("small", fontSize=8, leading=10)
+
+
+def _table(head: list[str], rows: list[list[str]], widths_mm: tuple[float, ...]) -> Any:
+    """A table of cells that are reportlab's marked-up text."""
+    from reportlab.lib import colors
+    from reportlab.lib.units import mm
+    from reportlab.platypus import Paragraph, Table, TableStyle
+
+    small = _small()
+    cells = [[Paragraph(cell, small) for cell in row] for row in rows]
+    table = Table([head, *cells], repeatRows=1, colWidths=[width * mm for width in widths_mm])
+    lines = [("GRID", (0, 0), (-1, -1), 0.25, colors.grey), ("FONTSIZE", (0, 0), (-1, 0), 8), ("VALIGN", (0, 0), (-1, -1), "TOP")]
+    table.setStyle(TableStyle(lines))
+    return table
+
+
+def changes_of(compared: Comparison) -> list[list[str]]:
+    """Rows of a comparison as marked-up text; what exceeds its uncertainty is bold."""
+    found = []
+    for row, exceeds in zip(compared.rows, compared.exceeding, strict=True):
+        cells = [row.name, row.side, f"{row.value:+.0f} ± {row.uncertainty:.0f} {row.unit}", row.method]
+        found.append([f"<b>{escape(cell)}</b>" if exceeds else escape(cell) for cell in cells])
+    return found
 
 
 def table_of(rows: tuple[Row, ...]) -> list[list[str]]:

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
 from ...core.progress import Progress
 from ...geometry.cameras import Camera
 from ...geometry.pictures import sample_picture
+from ...measurement.skin import SkinTone
 from ...mesh.visibility import visible_vertices
+
+# Cosine between view and normal below which a frame grazes: at its edge a body shows what is behind it.
+GRAZING = 0.35
+# Sensor noise makes the hue of dark skin uncertain: pictures are smoothed by so many pixels (standard deviation) for it.
+SMOOTHED_PX = 1.5
+# What a frame that shows no skin still counts for colour: where no frame shows skin, colour is what they show.
+OTHER_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -20,13 +29,16 @@ class Appearance:
 
     Attributes:
         views: (V,) number of frames that see the vertex.
-        colors: (V, 3) uint8 RGB; grey where no frame sees it.
-        spread: (V,) standard deviation of its hue among the frames that see it, as a factor's logarithm; 0 with one frame.
+        looked: (V,) number of frames that do not merely graze it.
+        skin_share: (V,) 0 to 1, of these frames that show the patient's skin there; a sleeve that passes before it in some frames
+            takes the others' word from none. 1 where none looked.
+        colors: (V, 3) uint8 RGB of the frames that show skin, or of all where none does; grey where no frame sees it.
     """
 
     views: np.ndarray
+    looked: np.ndarray
+    skin_share: np.ndarray
     colors: np.ndarray
-    spread: np.ndarray
 
 
 def see_vertices(
@@ -34,6 +46,7 @@ def see_vertices(
     normals: np.ndarray,
     cameras: dict[str, Camera],
     read_picture: Callable[[str], np.ndarray],
+    tone: SkinTone,
     progress: Progress,
 ) -> Appearance:
     """Count views and average colours, frames that look straight on counting most (squared cosine).
@@ -42,31 +55,32 @@ def see_vertices(
         vertices, normals: (V, 3), in the frame of the cameras.
         cameras: name -> Camera.
         read_picture: name -> (H, W, 3) BGR.
+        tone: of the patient's skin.
         progress: reported a frame.
     """
-    views = np.zeros(len(vertices), int)
+    views, looked = np.zeros(len(vertices), int), np.zeros(len(vertices), int)
     total, weight = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
-    hue_total, hue_square = np.zeros((len(vertices), 2)), np.zeros(len(vertices))
+    looking, skin = np.zeros(len(vertices)), np.zeros(len(vertices))
     for done, (name, camera) in enumerate(cameras.items()):
         visible, pixels, cosine = visible_vertices(camera, vertices, normals)
         picture = read_picture(name)
         chosen = np.flatnonzero(visible)
         views[chosen] += 1
-        sampled = sample_picture(picture, pixels[chosen] - 0.5)
-        share = cosine[chosen] ** 2
-        total[chosen] += share[:, None] * sampled[:, ::-1]
-        weight[chosen] += share
-        hue = _hue(sampled)
-        hue_total[chosen] += share[:, None] * hue
-        hue_square[chosen] += share * (hue**2).sum(axis=1)
+        places, share = pixels[chosen] - 0.5, cosine[chosen] ** 2
+        shows_skin = tone.is_of_hue(_hue(sample_picture(cv2.GaussianBlur(picture, (0, 0), SMOOTHED_PX), places)))
+        counted = share * np.where(shows_skin, 1.0, OTHER_SHARE)
+        total[chosen] += counted[:, None] * sample_picture(picture, places)[:, ::-1]
+        weight[chosen] += counted
+        straight = cosine[chosen] > GRAZING
+        looked[chosen[straight]] += 1
+        looking[chosen[straight]] += share[straight]
+        skin[chosen[straight]] += (share * shows_skin)[straight]
         progress((done + 1) / len(cameras), f"colours from frame {done + 1} of {len(cameras)}")
     colors = np.full((len(vertices), 3), 128.0)
     seen = weight > 0
     colors[seen] = total[seen] / weight[seen, None]
-    spread = np.zeros(len(vertices))
-    mean = hue_total[seen] / weight[seen, None]
-    spread[seen] = np.sqrt(np.maximum(hue_square[seen] / weight[seen] - (mean**2).sum(axis=1), 0.0))
-    return Appearance(views, np.clip(colors, 0, 255).astype(np.uint8), spread)
+    skin_share = np.divide(skin, looking, out=np.ones(len(vertices)), where=looking > 0)
+    return Appearance(views, looked, skin_share, np.clip(colors, 0, 255).astype(np.uint8))
 
 
 def _hue(sampled: np.ndarray) -> np.ndarray:

@@ -17,15 +17,24 @@ from .appearance import Appearance
 
 # A measured point of skin so near, in model units (8 mm), is one of this place.
 MEASURED_WITHIN = 0.027
-# Frames that see one place of skin agree about its hue to within this; a wall seen through an arm that is not there does not.
-USUAL_SPREAD = 0.12
+# Less of the frames show skin at a place where there is none; arms and sleeves pass before a flank in many.
+USUAL_SHARE = 0.5
 # With less agreement, at least so many frames must have looked, for a place to be contradicted.
 LEAST_AGREEMENT, FEWEST_VIEWS = 0.5, 3
 
 # Unlike the bodies of the training: length of the code (1 is usual), a landmark off its place, 95 % of the points' distances.
 UNUSUAL_CODE, UNUSUAL_LANDMARK_MM, UNUSUAL_RESIDUAL_MM = 1.5, 6.0, 6.0
-# In the order of LANDMARK_NAMES.
-PLACES = ("the neck", "the waist", "the left breast", "the right breast", "the left shoulder", "the right shoulder")
+# In the order of LANDMARK_NAMES, then the flanks.
+PLACES = (
+    "the neck",
+    "the waist",
+    "the left breast",
+    "the right breast",
+    "the left shoulder",
+    "the right shoulder",
+    "the left flank",
+    "the right flank",
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Judgement:
     """Of V vertices.
 
     Attributes:
-        agreement: (V,) 0 to 1: whether the frames that see a vertex show skin there, and the same skin; 1 where none sees it.
+        agreement: (V,) 0 to 1: whether the frames that see a vertex show the patient's skin there; 1 where none sees it.
         evidence: (V,) values of Evidence.
     """
 
@@ -60,12 +69,13 @@ def judge(
     """
     unlike = tone.unlikeness(seen.colors, normals_model) / LARGEST_UNLIKENESS
     areola = cKDTree(nipples_model).query(vertices_model)[0] < AREOLA
-    unlike[areola] = 0.0
-    agreement = np.exp(-np.log(2.0) * (unlike**2 + (seen.spread / USUAL_SPREAD) ** 2))
+    shown = np.minimum(seen.skin_share / USUAL_SHARE, 1.0)
+    unlike[areola], shown[areola] = 0.0, 1.0
+    agreement = shown * np.exp(-np.log(2.0) * unlike**2)
     agreement[seen.views == 0] = 1.0
     near = to_skin < MEASURED_WITHIN
     evidence = np.where((seen.views > 0) & near, Evidence.MEASURED, Evidence.DRAWN)
-    evidence[(seen.views >= FEWEST_VIEWS) & (agreement < LEAST_AGREEMENT) & ~near] = Evidence.CONTRADICTED
+    evidence[(seen.looked >= FEWEST_VIEWS) & (agreement < LEAST_AGREEMENT) & ~near] = Evidence.CONTRADICTED
     return Judgement(agreement, evidence)
 
 
@@ -78,8 +88,11 @@ def shares(mesh: TriangleMesh) -> dict[str, float]:
 def contradicted_where(mesh: TriangleMesh, landmarks_ras: np.ndarray) -> str:
     """Say in words near which landmarks a surface in patient space is contradicted."""
     places = mesh.vertices[(mesh.scalars["evidence"] == Evidence.CONTRADICTED) & (mesh.scalars["torso"] > 0)]
-    nearest = np.bincount(cKDTree(landmarks_ras).query(places)[1], minlength=len(PLACES)) / max(len(places), 1)
-    return "at " + " and ".join(name for name, share in zip(PLACES, nearest, strict=True) if share > 0.15)
+    navel, nipples, coracoids = landmarks_ras[1], landmarks_ras[2:4], landmarks_ras[4:]
+    flanks = np.column_stack([coracoids[:, 0], coracoids[:, 1], 0.5 * (nipples[:, 2] + navel[2])])
+    nearest = cKDTree(np.concatenate([landmarks_ras, flanks])).query(places)[1]
+    shares_of_places = np.bincount(nearest, minlength=len(PLACES)) / max(len(places), 1)
+    return "at " + " and ".join(name for name, share in zip(PLACES, shares_of_places, strict=True) if share > 0.15)
 
 
 def unusual(fit: ShapeFit, model: ShapeModel, landmark_distances_mm: np.ndarray) -> list[str]:

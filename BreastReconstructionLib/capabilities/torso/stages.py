@@ -296,7 +296,7 @@ SURFACE: Stage[SurfaceOptions, Surface] = Stage(
     result=f"{_HERE}.results:Surface",
     needs=(FRAMES, CAMERAS, DENSE, LANDMARKS, ALIGN, SCALE, FIT),
     work=f"{_HERE}.surface:run",
-    revision=2,
+    revision=3,
     share=0.18,
     section="surface",
 )

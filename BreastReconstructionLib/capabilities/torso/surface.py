@@ -106,7 +106,7 @@ def _mesh(
         vertices = move_smoothly(vertices, fit_to_patient.apply(fit.anchors_model)[list(NIPPLES)], placed)
         normals = vertex_normals(vertices, mesh.faces)
     cameras = {name: camera.moved(world_to_patient) for name, camera in inputs.result(CAMERAS).cameras.items()}
-    seen = see_vertices(vertices, normals, cameras, inputs.result(FRAMES).read, progress.part(0.4, 0.85))
+    seen = see_vertices(vertices, normals, cameras, inputs.result(FRAMES).read, aligned.tone, progress.part(0.4, 0.85))
     progress(0.9, "what the pictures say of it")
     to_aligned = fit.refinement.inverse().after(fit_to_patient.inverse())
     aligned_vertices = to_aligned.apply(vertices)

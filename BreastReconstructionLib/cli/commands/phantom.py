@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
     video.add_argument("--clutter", nargs="+", default=(), metavar="WHAT", help=words)
     scan.add_argument("--population", choices=POPULATION_NAMES, default="plain", help="which bodies (default plain)")
     scan.add_argument("--modality", choices=("ct", "mri"), default="ct", help="what it is like (default ct)")
-    scan.add_argument("--posture", choices=("standing", "lying"), default="lying", help="of the patient (default lying)")
+    scan.add_argument("--posture", choices=("standing", "lying", "prone"), default="lying", help="of the patient (default lying)")
     words = "of voxels across, and between slices (default 0.9 2)"
     scan.add_argument("--spacing", type=float, nargs=2, default=(0.9, 2.0), metavar=("MM", "MM"), help=words)
     scan.add_argument("--oblique", type=float, default=0.0, metavar="DEGREES", help="by which the slices are turned")
