@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from scipy.spatial import cKDTree
@@ -66,7 +68,13 @@ def rasterize_positions(positions: np.ndarray, uv: np.ndarray, size: int) -> tup
 
 
 def skin_texture(
-    positions: np.ndarray, uv: np.ndarray, nipples_mm: np.ndarray, contrast: str, seed: int, size: int = 3072
+    positions: np.ndarray,
+    uv: np.ndarray,
+    nipples_mm: np.ndarray,
+    contrast: str,
+    seed: int,
+    size: int = 3072,
+    tint: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
     """Paint skin: tone, mottling, pores, veins, moles, freckles and areolae by 3D noise over the texture coordinates.
 
@@ -77,6 +85,7 @@ def skin_texture(
         contrast: a key of SKIN_CONTRAST.
         seed: picture's seed.
         size: edge in texels.
+        tint: of (N, 3) places to (N, 3) factors of red, green and blue, for what else has a colour.
 
     Returns:
         (size, size, 3) uint8 RGB.
@@ -115,6 +124,8 @@ def skin_texture(
         grain = 1 + 0.06 * value_noise(place, 2.2, rng)
         darkening = 1 - (0.22 * areola + 0.15 * core)[:, None] * np.array([0.7, 1.2, 1.1]) * grain[:, None]
         color *= darkening
+    if tint is not None:
+        color *= tint(place)
     image = np.empty((size * size, 3), np.uint8)
     image[:] = np.clip(tone, 0, 255)
     image[texel] = np.clip(color, 0, 255)

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ..core.errors import DependencyError
 from ..core.progress import Progress
@@ -16,21 +17,16 @@ from ..geometry.cameras import Camera
 from ..geometry.transforms import Frame
 from ..landmarks.files import write_landmarks_mrk_json, write_video_picks
 from ..landmarks.names import LANDMARK_NAMES
-from ..mesh.boundary import boundary_loops
 from ..mesh.files import write_ply
 from ..mesh.mesh import TriangleMesh, vertex_normals
 from .basis import load_torso_basis
-from .clutter import HAIR, ON_BODY, SHORT_ARM, is_absent, is_under_hair, things_on
+from .clutter import HAIR, SHORT_ARM, is_absent, is_under_hair
+from .details import Detail, DetailedSkin, details_on, with_details
 from .exposure import drift, expose, shake, sharpened
 from .posture import at_visit
 from .rendering import SceneRenderer, distort_picture, polydata
-from .texture import cloth_texture, floor_texture, marker_card, skin_texture, wall_texture
+from .studio import DRIFT, MARKER_DICTIONARY, SHARPENED, Studio, build_studio
 from .torso import Torso, population_torso
-
-MARKER_DICTIONARY = "DICT_4X4_50"
-# Besides things on the body: what the phone and the lamps do.
-DRIFT, SHARPENED, GLOSS, UNEVEN_LIGHT = "drift", "sharpened", "gloss", "uneven-light"
-CLUTTER = (*ON_BODY, DRIFT, SHARPENED, GLOSS, UNEVEN_LIGHT)
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,8 @@ class PhantomVideoSettings:
         clutter: some of CLUTTER.
         visit: other visits have another room, path and stance; see posture.at_visit for these and the next two.
         added_ml, lifted_mm: what changed of the left breast.
+        details: some of details.DETAILS.
+        details_colored: whether they have a colour of their own.
         skin_texels: edge of the skin's texture; fewer are painted faster, and blur skin in large pictures.
     """
 
@@ -80,6 +78,8 @@ class PhantomVideoSettings:
     visit: int = 0
     added_ml: float = 0.0
     lifted_mm: float = 0.0
+    details: tuple[str, ...] = ()
+    details_colored: bool = True
 
 
 def phone_path(settings: PhantomVideoSettings, target_ras: np.ndarray, rng: np.random.Generator) -> list[Camera]:
@@ -151,7 +151,8 @@ def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: 
     wide = 1.0 if settings.distortion == (0.0, 0.0) else 1.25
     width, height = round(settings.width * wide), round(settings.height * wide)
     renderer = SceneRenderer(width, height)
-    body_mapper, body_normals, split, room = _build_scene(renderer, torso, settings, rng)
+    details = details_on(torso.body_ras, torso.landmarks_ras, settings.details, settings.seed)
+    studio = build_studio(renderer, torso, details, settings, rng)
 
     factors = drift(len(cameras), np.random.default_rng([31, settings.seed])) if DRIFT in settings.clutter else None
     path = folder / "video.mp4"
@@ -161,9 +162,9 @@ def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: 
         stream.options = {"crf": "21", "preset": "medium"}
         for i, camera in enumerate(cameras):
             if settings.breathing_mm:
-                _breathe(body_mapper, torso, settings, i, body_normals, split)
+                _breathe(studio, torso, settings, i)
             if settings.patient_turns:
-                _turn_room(room, target, math.degrees(_azimuth(camera, target) - _azimuth(cameras[0], target)))
+                _turn_room(studio.room, target, math.degrees(_azimuth(camera, target) - _azimuth(cameras[0], target)))
             pinhole = _pinhole(camera, wide)
             picture = renderer.render(pinhole)
             if wide != 1.0:
@@ -175,7 +176,7 @@ def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: 
             progress((i + 1) / len(cameras), "filming")
         container.mux(stream.encode())
     renderer.close()
-    _write_truth(folder, torso, cameras, settings, rng)
+    _write_truth(folder, torso, details, cameras, settings, rng)
     return path
 
 
@@ -221,121 +222,59 @@ def _pinhole(camera: Camera, wide: float) -> Camera:
     return replace(camera, width=width, height=height, intrinsics=intrinsics, distortion=np.zeros(5))
 
 
-def _build_scene(renderer: SceneRenderer, torso: Torso, settings: PhantomVideoSettings, rng: np.random.Generator):
-    basis = load_torso_basis()
-    body, faces, uv = torso.body_ras, basis.body_faces, basis.body_uv.astype(float)
-    if SHORT_ARM in settings.clutter:
-        there = ~is_absent(body, torso.landmarks_ras)[faces].any(axis=1)
-        faces, uv = faces[there], uv[there]
-    skin = skin_texture(body[faces], uv, torso.landmarks_ras[2:4], settings.contrast, settings.seed, settings.skin_texels)
-    corner = np.column_stack([faces.ravel(), np.round(uv.reshape(-1, 2) * 1e5).astype(np.int64)])
-    unique, first, flat = np.unique(corner, axis=0, return_index=True, return_inverse=True)
-    split = unique[:, 0]
-    normals = vertex_normals(body, faces)
-    mesh = polydata(body[split], flat.reshape(-1, 3), uv.reshape(-1, 2)[first], normals[split])
-    mapper = renderer.add_mesh(mesh, skin, specular=0.35 if GLOSS in settings.clutter else 0.06).GetMapper()
-    for thing in things_on(body, basis.body_faces, torso.landmarks_ras, settings.clutter, settings.seed):
-        shaded = polydata(thing.points, thing.faces, thing.uv, vertex_normals(thing.points, thing.faces))
-        renderer.add_mesh(shaded, thing.picture, thing.specular)
-
-    # What the body lacks: a skirt to the floor, and lids on neck and arms, all of cloth.
-    cloth = cloth_texture(rng)
-    low, high = body.min(axis=0), body.max(axis=0)
-    for loop in boundary_loops(faces):
-        ring = body[loop]
-        middle = ring.mean(axis=0)
-        end = ring.copy()
-        if middle[2] < low[2] + 0.25 * (high[2] - low[2]):
-            end[:, 2] -= 650.0
-        elif abs(middle[0] - torso.landmarks_ras[0, 0]) < 120:
-            end = middle + 0.8 * (ring - middle) + [0, 0, 90.0]
-        else:
-            stump = SHORT_ARM in settings.clutter and middle[0] < torso.landmarks_ras[4, 0]
-            end = middle + 0.6 * (ring - middle) + (0.02 if stump else 0.25) * (middle - torso.landmarks_ras[0])
-        _add_sleeve(renderer, ring, end, cloth)
-
-    floor = low[2] - 640
-    room = []
-    half, tall = rng.uniform(1500, 2000), 2600.0
-    corners = np.array([[-half, -half], [half, -half], [half, half], [-half, half]]) + body.mean(axis=0)[:2]
-    for i in range(4):
-        left, right = corners[(i + 1) % 4], corners[i]
-        quad = np.array([[*left, floor], [*right, floor], [*right, floor + tall], [*left, floor + tall]])
-        room.append(renderer.add_quad(quad, wall_texture(rng)))
-    base = np.column_stack([corners, np.full(4, floor)])
-    room.append(renderer.add_quad(base, floor_texture(rng)))
-    room.append(renderer.add_quad(base[::-1] + np.array([0, 0, tall]), wall_texture(rng)))
-    center = body.mean(axis=0)
-    lamps = ((-900, 1200, 1300), 0.55), ((1000, 900, 1500), 0.45), ((0, -1200, 1500), 0.35)
-    if UNEVEN_LIGHT in settings.clutter:  # a window on one side
-        lamps = ((-1400, 300, 400), 1.0), ((1000, 900, 1500), 0.12), ((0, -1200, 1500), 0.2)
-    for offset, intensity in lamps:
-        renderer.add_light(center + np.array(offset) + rng.normal(0, 150, 3), intensity)
-
-    if settings.marker_mm:
-        # A card on the belt, below the navel, clear of the skin that is scored.
-        half_card = 0.75 * settings.marker_mm
-        navel = torso.landmarks_ras[1]
-        below = body[(np.abs(body[:, 0] - navel[0]) < half_card) & (body[:, 2] < navel[2] - 35)]
-        middle = np.array([navel[0], below[:, 1].max() + 6, navel[2] - 45 - half_card])
-        tilt = np.radians(rng.uniform(-6, 6))
-        across = half_card * np.array([-np.cos(tilt), 0, np.sin(tilt)])
-        up = half_card * np.array([np.sin(tilt), 0, np.cos(tilt)])
-        quad = np.array([middle - across - up, middle + across - up, middle + across + up, middle - across + up])
-        renderer.add_quad(quad, marker_card(MARKER_DICTIONARY, int(rng.integers(50))))
-    return mapper, normals, split, room
-
-
-def _add_sleeve(renderer: SceneRenderer, ring: np.ndarray, end: np.ndarray, picture: np.ndarray) -> None:
-    count = len(ring)
-    turns = np.arange(count + 1) % count
-    points = np.concatenate([ring[turns], end[turns], [end.mean(axis=0)]])
-    along = np.linspace(0, 3, count + 1)
-    uv = np.concatenate([np.column_stack([along, np.zeros(count + 1)]), np.column_stack([along, np.ones(count + 1)])])
-    uv = np.concatenate([uv, [[1.5, 2.0]]])
-    i = np.arange(count)
-    sides = np.concatenate([np.stack([i, i + 1, i + count + 1], 1), np.stack([i + 1, i + count + 2, i + count + 1], 1)])
-    lid = np.stack([i + count + 1, i + count + 2, np.full(count, 2 * count + 2)], 1)
-    faces = np.concatenate([sides, lid])
-    renderer.add_mesh(polydata(points, faces, uv, vertex_normals(points, faces)), picture)
-
-
-def _breathe(mapper, torso: Torso, settings: PhantomVideoSettings, frame: int, normals: np.ndarray, split: np.ndarray):
+def _breathe(studio: Studio, torso: Torso, settings: PhantomVideoSettings, frame: int) -> None:
     """Move the chest forward and back, 15 breaths a minute; the truth is the mean position."""
     from vtkmodules.util.numpy_support import numpy_to_vtk
 
     seconds = frame / settings.frames_per_second
     notch, navel = torso.landmarks_ras[:2]
-    height = (torso.body_ras[:, 2] - navel[2]) / (notch[2] - navel[2])
-    share = np.exp(-(((height - 0.5) / 0.45) ** 2)) * np.clip(normals[:, 1], 0, 1)
-    moved = torso.body_ras.copy()
+    height = (studio.points[:, 2] - navel[2]) / (notch[2] - navel[2])
+    share = np.exp(-(((height - 0.5) / 0.45) ** 2)) * np.clip(studio.normals[:, 1], 0, 1)
+    moved = studio.points.copy()
     moved[:, 1] += settings.breathing_mm * math.sin(2 * math.pi * seconds / 4.0) * share
-    points = mapper.GetInput().GetPoints()
-    points.SetData(numpy_to_vtk(moved[split].astype(np.float32), deep=True))
+    points = studio.body.GetInput().GetPoints()
+    points.SetData(numpy_to_vtk(moved.astype(np.float32), deep=True))
     points.Modified()
-    mapper.GetInput().Modified()
+    studio.body.GetInput().Modified()
+
+
+def _detailed(torso: Torso, details: list[Detail]) -> tuple[DetailedSkin, np.ndarray]:
+    """The closed torso with details, and its (6, 3) landmarks, which are raised with the skin."""
+    skin = np.arange(len(torso.vertices_ras)) < torso.skin_vertex_count
+    normals = vertex_normals(torso.vertices_ras, torso.faces)
+    found = with_details(torso.vertices_ras, torso.faces, normals, details, {"skin": skin[:, None].astype(float)})
+    heights = sum((detail.at(torso.landmarks_ras) for detail in details), np.zeros(len(torso.landmarks_ras)))
+    at = cKDTree(torso.vertices_ras).query(torso.landmarks_ras)[1]
+    return found, torso.landmarks_ras + heights[:, None] * normals[at]
 
 
 def _write_truth(
-    folder: Path, torso: Torso, cameras: list[Camera], settings: PhantomVideoSettings, rng: np.random.Generator
+    folder: Path,
+    torso: Torso,
+    details: list[Detail],
+    cameras: list[Camera],
+    settings: PhantomVideoSettings,
+    rng: np.random.Generator,
 ) -> None:
-    skin = np.zeros(len(torso.vertices_ras), np.float32)
-    skin[: torso.skin_vertex_count] = 1.0
+    found, landmarks = _detailed(torso, details)
+    skin = (found.attributes["skin"][:, 0] > 0.5).astype(np.float32)
     scalars = {"skin": skin, "covered": np.zeros_like(skin), "absent": np.zeros_like(skin)}
+    if details:
+        scalars["detail"] = np.where(skin > 0, found.labels, 0).astype(np.float32)
     if HAIR in settings.clutter:
-        scalars["covered"] = is_under_hair(torso.vertices_ras, torso.landmarks_ras).astype(np.float32)
+        scalars["covered"] = is_under_hair(found.vertices, landmarks).astype(np.float32)
     if SHORT_ARM in settings.clutter:
-        scalars["absent"] = is_absent(torso.vertices_ras, torso.landmarks_ras).astype(np.float32)
-    write_ply(folder / "torso.ply", TriangleMesh(torso.vertices_ras, torso.faces, Frame.PATIENT, scalars=scalars))
-    write_landmarks_mrk_json(folder / "landmarks.mrk.json", dict(zip(LANDMARK_NAMES, torso.landmarks_ras, strict=True)))
+        scalars["absent"] = is_absent(found.vertices, landmarks).astype(np.float32)
+    write_ply(folder / "torso.ply", TriangleMesh(found.vertices, found.faces, Frame.PATIENT, scalars=scalars))
+    write_landmarks_mrk_json(folder / "landmarks.mrk.json", dict(zip(LANDMARK_NAMES, landmarks, strict=True)))
 
     basis = load_torso_basis()
     pixels, visible = [], []
     for camera in cameras:
-        projected, _ = camera.project(torso.landmarks_ras)
+        projected, _ = camera.project(landmarks)
         inside = ((projected > 0) & (projected < [camera.width, camera.height])).all(axis=1)
         pixels.append(projected)
-        visible.append(inside & _unobstructed(camera.center_world, torso.landmarks_ras, torso.body_ras, basis.body_faces))
+        visible.append(inside & _unobstructed(camera.center_world, landmarks, torso.body_ras, basis.body_faces))
     pixels, visible = np.array(pixels), np.array(visible)
     with open(folder / "landmarks_in_frames.csv", "w") as file:
         file.write("video_frame,landmark,x_px,y_px,visible\n")
@@ -357,7 +296,7 @@ def _write_truth(
     truth = {
         "settings": asdict(settings),
         "marker": f"{MARKER_DICTIONARY}:{settings.marker_mm:g}" if settings.marker_mm else None,
-        "nipple_distance_mm": float(np.linalg.norm(torso.landmarks_ras[2] - torso.landmarks_ras[3])),
+        "nipple_distance_mm": float(np.linalg.norm(landmarks[2] - landmarks[3])),
         "cameras": [
             {
                 "video_frame": i,

@@ -11,8 +11,9 @@ from BreastReconstructionLib.measurement.accuracy import read_truth, score
 from BreastReconstructionLib.mesh.mesh import TriangleMesh, vertex_normals
 from BreastReconstructionLib.phantom.clutter import ON_BODY, is_absent, is_under_hair, things_on
 from BreastReconstructionLib.phantom.exposure import drift, sharpened
+from BreastReconstructionLib.phantom.studio import CLUTTER
 from BreastReconstructionLib.phantom.torso import sample_torso
-from BreastReconstructionLib.phantom.video import CLUTTER, PhantomVideoSettings, write_phantom_video
+from BreastReconstructionLib.phantom.video import PhantomVideoSettings, write_phantom_video
 from Testing.conftest import assert_one_sentence, run_cli
 
 SMALL = {"seed": 1, "frames": 12, "width": 216, "height": 384, "focal_px": 296.0, "skin_texels": 512}

@@ -28,6 +28,9 @@ def add(commands: Commands) -> None:
     video.add_argument("--population", choices=POPULATION_NAMES, default="plain", help="which bodies (default plain)")
     words = "what else is seen: hair, necklace, straps, waistband, short-arm, drift, sharpened, gloss, uneven-light"
     video.add_argument("--clutter", nargs="+", default=(), metavar="WHAT", help=words)
+    words = "what the shape model does not know: scars, folds, moles, nipples, stretch-marks, ripples"
+    video.add_argument("--details", nargs="+", default=(), metavar="WHAT", help=words)
+    video.add_argument("--uncolored", action="store_true", help="details have no colour of their own")
     scan.add_argument("--population", choices=POPULATION_NAMES, default="plain", help="which bodies (default plain)")
     scan.add_argument("--modality", choices=("ct", "mri"), default="ct", help="what it is like (default ct)")
     scan.add_argument("--posture", choices=("standing", "lying", "prone"), default="lying", help="of the patient (default lying)")
@@ -66,10 +69,13 @@ def _torso(options: argparse.Namespace, console: Console) -> None:
 
 def _video(options: argparse.Namespace, console: Console) -> None:
     from ...core.errors import OptionError
-    from ...phantom.video import CLUTTER, PhantomVideoSettings, write_phantom_video
+    from ...phantom.details import DETAILS
+    from ...phantom.studio import CLUTTER
+    from ...phantom.video import PhantomVideoSettings, write_phantom_video
 
-    if unknown := sorted(set(options.clutter) - set(CLUTTER)):
-        raise OptionError(f"There is no clutter called {unknown[0]}; there are {', '.join(CLUTTER)}.")
+    for what, given, known in (("clutter", options.clutter, CLUTTER), ("detail", options.details, DETAILS)):
+        if unknown := sorted(set(given) - set(known)):
+            raise OptionError(f"There is no {what} called {unknown[0]}; there are {', '.join(known)}.")
     settings = PhantomVideoSettings(
         seed=options.seed,
         contrast=options.contrast,
@@ -83,6 +89,8 @@ def _video(options: argparse.Namespace, console: Console) -> None:
         added_ml=options.added,
         lifted_mm=options.lifted,
         visit=options.visit,
+        details=tuple(options.details),
+        details_colored=not options.uncolored,
     )
 
     path = write_phantom_video(options.output, settings, console.progress("phantom"))
