@@ -19,8 +19,15 @@ class ResultSection:
         self._module, self._ui = module, module.ui
         self._outlines = {}
         ui = self._ui
-        for button, colouring in ((ui.textureButton, "texture"), (ui.residualButton, "residual_mm"), (ui.viewsButton, "views")):
+        self._colourings = {
+            ui.textureButton: "texture",
+            ui.residualButton: "residual_mm",
+            ui.viewsButton: "views",
+            ui.detailButton: "detail_mm",
+        }
+        for button, colouring in self._colourings.items():
             button.clicked.connect(self._colourer(colouring))
+        ui.refinementSlider.connect("valueChanged(double)", self._on_refinement)
         ui.slicesCheckBox.connect("toggled(bool)", self._show_in_slices)
         ui.outlineCheckBox.connect("toggled(bool)", self._on_outline)
         ui.exportButton.clicked.connect(self._export)
@@ -40,8 +47,12 @@ class ResultSection:
         for widget in (ui.reportButton, ui.folderButton, ui.outlineCheckBox):
             widget.enabled = ready
         has_node = self.node() is not None
-        for widget in (ui.textureButton, ui.residualButton, ui.viewsButton, ui.slicesCheckBox, ui.exportButton):
+        for widget in (*self._colourings, ui.slicesCheckBox, ui.exportButton):
             widget.enabled = has_node
+        surface = self._module.result_of(SURFACE)
+        refined = has_node and surface is not None and surface.unrefined_ras is not None
+        for widget in (ui.detailButton, ui.refinementSlider):
+            widget.enabled = refined
         ui.resultText.text = ""
         if ready:
             share = 100 * report.numbers["surface"]["seen_share"]
@@ -65,6 +76,7 @@ class ResultSection:
     def _show_mesh(self, case: Path, mesh, landmarks_ras, report) -> None:
         if case != self._module.case_folder:
             return
+        self._ui.refinementSlider.value = 1.0
         nodes.show_surface(case, mesh, self._module.parameters.colouring)
         nodes.show_landmarks(case, landmarks_ras)
         clinic.place_new_nodes(case)
@@ -118,6 +130,7 @@ class ResultSection:
         if node is None:
             self._module.say(_("There is no surface in the scene; press Reconstruct first."))
             return
+        self._ui.refinementSlider.value = 1.0  # what is saved is the refined surface
         try:
             if path.suffix.lower() == ".ply":
                 write_ply(path, nodes.mesh_of(node))
@@ -143,6 +156,12 @@ class ResultSection:
             self._module.refresh()
 
         return clicked
+
+    def _on_refinement(self, share: float) -> None:
+        """Show the surface between the shape model's, at 0, and the refined one, at 1."""
+        surface, node = self._module.result_of(SURFACE), self.node()
+        if surface is not None and surface.unrefined_ras is not None and node is not None:
+            nodes.move_surface(node, surface.unrefined_ras + share * (surface.mesh.vertices - surface.unrefined_ras))
 
     def _show_in_slices(self, checked: bool) -> None:
         if self.node() is not None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.capabilities.torso.stages import ALIGN, FIT, REPORT, SURFACE
+from BreastReconstructionLib.capabilities.torso.stages import ALIGN, FIT, REFINE, REPORT, SURFACE
 from BreastReconstructionLib.core.resources import default_model_path, known_models, user_models_folder
 from BreastReconstructionLib.core.run import StageState
 from BreastReconstructionLib.core.settings import every_option
@@ -25,10 +25,15 @@ class SurfaceSection:
         bind(ui.modelComboBox, lambda: module.parameters, "model", module.refresh)
         fill(
             ui.initialColouringComboBox,
-            [("texture", _("texture")), ("residual_mm", _("distance to the points")), ("views", _("number of views"))],
+            [
+                ("texture", _("texture")),
+                ("residual_mm", _("distance to the points")),
+                ("views", _("number of views")),
+                ("detail_mm", _("refinement")),
+            ],
         )
         bind(ui.initialColouringComboBox, lambda: module.parameters, "colouring", module.refresh)
-        self._form = OptionsForm(module, ui.surfaceForm, every_option((ALIGN, FIT, SURFACE, REPORT)))
+        self._form = OptionsForm(module, ui.surfaceForm, every_option((ALIGN, FIT, REFINE, SURFACE, REPORT)))
         ui.importModelButton.clicked.connect(self._choose_official)
         ui.reconstructButton.clicked.connect(module.run_to_the_end)
 

@@ -19,7 +19,12 @@ from .patient import make_node
 SURFACE, CLOUD, CAMERAS = "surface", "cloud", "cameras"
 LANDMARKS, PICKS, PREDICTED, FRAME = "landmarks", "picks", "predicted", "frame"
 # Name of a colouring -> point scalar and the range shown, mm or frames.
-COLOURINGS = {"texture": ("RGB", None), "residual_mm": ("residual_mm", (0.0, 3.0)), "views": ("views", (0.0, 30.0))}
+COLOURINGS = {
+    "texture": ("RGB", None),
+    "residual_mm": ("residual_mm", (0.0, 3.0)),
+    "views": ("views", (0.0, 30.0)),
+    "detail_mm": ("detail_mm", (-3.0, 3.0)),
+}
 SKIN = (0.87, 0.72, 0.63)
 
 
@@ -63,12 +68,21 @@ def colour_surface(node, colouring: str) -> None:
     if limits is None:
         display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseDirectMapping)
     else:
-        display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeFileViridis.txt")
+        diverging = "DivergingBlueRed" if limits[0] < 0 else "Viridis"
+        display.SetAndObserveColorNodeID(f"vtkMRMLColorTableNodeFile{diverging}.txt")
         if display.GetColorNode() is None:
             display.SetAndObserveColorNodeID("vtkMRMLColorTableNodeRainbow")
         display.SetScalarRangeFlag(slicer.vtkMRMLDisplayNode.UseManualScalarRange)
         display.SetScalarRange(*limits)
     display.SetScalarVisibility(True)
+
+
+def move_surface(node, points_ras: np.ndarray) -> None:
+    """Put the vertices of a model node elsewhere, (V, 3) in its own space."""
+    points = node.GetPolyData().GetPoints()
+    points.SetData(array("Points", np.ascontiguousarray(points_ras, np.float32)))
+    points.Modified()
+    node.GetPolyData().Modified()
 
 
 def show_cloud(case: Path, points_ras: np.ndarray, colors: np.ndarray):

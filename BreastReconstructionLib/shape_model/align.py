@@ -20,6 +20,8 @@ PRUNE_DISTANCE = 0.2
 LARGEST_LANDMARK_RESIDUAL = 0.25
 FEWEST_POINTS = 1000
 ALIGNED_FILE = "aligned.npz"
+# Behind this (the back is flat at -0.29) the shape rounds off toward its back, which no body does.
+RIM_Z = -0.23
 
 
 @dataclass(frozen=True)
@@ -139,3 +141,10 @@ def inside_crop(points_model: np.ndarray, landmarks_model: np.ndarray) -> np.nda
     below_neck = y < notch[1] + 0.05 + 0.5 * (notch[2] - z)
     within_arms = (along_arm < coracoid + 0.46) | (np.abs(x) < 0.55)
     return below_neck & within_arms & (y > navel[1] - 0.03) & (z > -0.27)
+
+
+def is_torso(vertices: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Tell which (V, 3) vertices of a fitted shape belong to the torso, and not to the flat back and the cuts that close the
+    shape, or to their rim; aligned model frame, as the (6, 3) landmarks.
+    """
+    return inside_crop(vertices, landmarks) & (vertices[:, 2] > RIM_Z)

@@ -107,6 +107,7 @@ def test_colouring_buttons(panel, finished):
     for button, array in (
         (panel.ui.residualButton, "residual_mm"),
         (panel.ui.viewsButton, "views"),
+        (panel.ui.detailButton, "detail_mm"),
         (panel.ui.textureButton, "RGB"),
     ):
         button.click()

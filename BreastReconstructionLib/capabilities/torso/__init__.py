@@ -1,7 +1,7 @@
 """Video to surface."""
 
 from ...core.stage import Capability
-from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, MARKERS, REPORT, SCALE, SURFACE
+from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, MARKERS, REFINE, REPORT, SCALE, SURFACE
 
 TORSO = Capability(
     name="torso",
@@ -14,6 +14,7 @@ TORSO = Capability(
         ALIGN,
         SCALE,
         FIT,
+        REFINE,
         SURFACE,
         REPORT,
     ),

@@ -16,16 +16,17 @@ from ...landmarks.names import LANDMARK_NAMES
 from ...measurement.accuracy import read_truth, score
 from ...measurement.residuals import doubt_of_residuals
 from ...measurement.skin import doubts_of_skin
+from ...mesh.mesh import TriangleMesh
 from ...mesh.picture import outlines
 from ...shape_model.align import AlignedCloud
 from ...shape_model.model import ShapeModel
 from ...shape_model.model_file import load_model
 from ...video.frames import write_png
-from .evidence import contradicted_where, shares, unusual
+from .evidence import FEWEST_VIEWS, contradicted_where, shares, unusual
 from .motion import largest_motion, motion_warning
-from .results import report_lines
+from .results import Refinement, report_lines
 from .sheet import Sheet, draw_sheet
-from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, MARKERS, SURFACE, ReportOptions
+from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, MARKERS, REFINE, SURFACE, ReportOptions
 from .surface import residuals, world_to_fit
 
 # What is said: shares of the points, and of the torso.
@@ -146,6 +147,7 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
             "shares_of_torso": shares(mesh),
             "median_distance_to_points_mm": float(np.median(mesh.scalars["residual_mm"][seen])),
             "median_uncertainty_mm": float(np.median(mesh.scalars["uncertainty_mm"][seen])),
+            "refined": _refined(inputs.result(REFINE), mesh),
             "p95_uncertainty_mm": float(np.percentile(mesh.scalars["uncertainty_mm"][seen], 95)),
         },
         "doubts": [
@@ -155,6 +157,20 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
             *inputs.result(MARKERS).doubts,
         ],
         "warnings": _warnings(inputs, model, motion_mm, landmark_distances_mm),
+    }
+
+
+def _refined(refinement: Refinement, mesh: TriangleMesh) -> dict | None:
+    """What the pictures moved; None if they were not asked."""
+    if not len(refinement.vertices):
+        return None
+    detail = np.abs(mesh.scalars["detail_mm"][mesh.scalars["torso"] > 0])
+    return {
+        "median_mm": float(np.median(detail)),
+        "largest_mm": float(detail.max()),
+        "share_beyond_1_mm": float((detail > 1.0).mean()),
+        "share_by_pictures_alone": float((refinement.weakened > 0.5).mean()),
+        "share_left_to_the_model": float((refinement.views < FEWEST_VIEWS).mean()),
     }
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from ...core.files import write_json
 from ...geometry.transforms import Similarity
@@ -16,6 +17,10 @@ from ...landmarks.names import LANDMARK_NAMES
 from ...measurement.scale import Scale
 from ...mesh.files import read_mesh, write_ply
 from ...mesh.mesh import TriangleMesh
+
+_UNREFINED_FILE = "unrefined.npy"
+# Vertices that a place between them takes its displacement from, and how far beyond the last of them it fades (3 mm).
+NEAREST, FADES = 4, 0.01
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,49 @@ class Markers:
 
 
 @dataclass(frozen=True)
+class Refinement:
+    """By how much the pictures move the fitted surface.
+
+    Attributes:
+        vertices: (V, 3) of the fitted surface, model frame of the fit.
+        displacement: (V,) along its normals, outwards positive; model units.
+        weakened: (V,) 0 to 1, where the pictures speak louder than the shape model.
+        views: (V,) frames that were compared.
+    """
+
+    vertices: np.ndarray
+    displacement: np.ndarray
+    weakened: np.ndarray
+    views: np.ndarray
+
+    @classmethod
+    def nothing(cls) -> Refinement:
+        """Nothing moves."""
+        none = np.empty(0)
+        return cls(np.empty((0, 3)), none, none, none)
+
+    def at(self, vertices: np.ndarray) -> np.ndarray:
+        """(N,) displacement at (N, 3) places on the fitted surface, fading out beyond where it was found; model units."""
+        if len(self.vertices) < NEAREST:
+            return np.zeros(len(vertices))
+        distance, index = cKDTree(self.vertices).query(vertices, NEAREST, workers=-1)
+        weight = 1.0 / (distance + 1e-6)
+        mean = (self.displacement[index] * weight).sum(axis=1) / weight.sum(axis=1)
+        return mean * np.exp(-((np.maximum(distance[:, 0] - FADES, 0.0) / FADES) ** 2))
+
+    def save(self, folder: Path) -> None:
+        """Write one file."""
+        values = {name: value.astype(np.float32) for name, value in self.__dict__.items()}
+        np.savez_compressed(folder / "refinement.npz", **values)
+
+    @classmethod
+    def load(cls, folder: Path) -> Refinement:
+        """Read what `save` wrote."""
+        with np.load(folder / "refinement.npz") as file:
+            return cls(*(file[name].astype(float) for name in ("vertices", "displacement", "weakened", "views")))
+
+
+@dataclass(frozen=True)
 class Surface:
     """The delivered surface; the mesh is read when it is asked for.
 
@@ -54,8 +102,14 @@ class Surface:
 
     @cached_property
     def mesh(self) -> TriangleMesh:
-        """The mesh in patient space, with colours and the scalars residual_mm, views and uncertainty_mm."""
+        """The mesh in patient space, with colours and the scalars residual_mm, detail_mm, views, uncertainty_mm and others."""
         return read_mesh(self.folder / "surface.ply")
+
+    @cached_property
+    def unrefined_ras(self) -> np.ndarray | None:
+        """(V, 3) where the shape model alone puts the mesh's vertices; None if the pictures moved none."""
+        path = self.folder / _UNREFINED_FILE
+        return np.load(path).astype(float) if path.exists() else None
 
     @cached_property
     def landmarks_ras(self) -> np.ndarray:
@@ -64,9 +118,18 @@ class Surface:
         return np.array([points[name] for name in LANDMARK_NAMES])
 
     @staticmethod
-    def save(folder: Path, mesh: TriangleMesh, landmarks_ras: np.ndarray, scale: Scale, world_to_patient: Similarity) -> None:
-        """Write mesh, landmarks, scale and placement."""
+    def save(
+        folder: Path,
+        mesh: TriangleMesh,
+        unrefined_ras: np.ndarray,
+        landmarks_ras: np.ndarray,
+        scale: Scale,
+        world_to_patient: Similarity,
+    ) -> None:
+        """Write mesh, its vertices before the refinement, landmarks, scale and placement."""
         write_ply(folder / "surface.ply", mesh)
+        if np.any(mesh.scalars["detail_mm"]):
+            np.save(folder / _UNREFINED_FILE, unrefined_ras.astype(np.float32))
         named = dict(zip(LANDMARK_NAMES, landmarks_ras, strict=True))
         write_landmarks_mrk_json(folder / "landmarks.mrk.json", named, world_to_patient)
         document = {"scale": scale.as_dict(), "world_to_patient_ras_mm": world_to_patient.as_dict()}
@@ -143,6 +206,7 @@ def report_lines(report: dict) -> list[str]:
         f"Surface: uncertain by {surface['median_uncertainty_mm']:.1f} mm where a frame sees it (one standard deviation, median; "
         f"95 % of it by less than {surface['p95_uncertainty_mm']:.1f} mm), by the fit's posterior and the model's error on "
         "bodies it never saw; the scale comes on top.",
+        *([_refined_line(surface["refined"])] if surface.get("refined") else []),
         "Straight distances: " + "; ".join(f"{name} {mm:.0f} mm" for name, mm in report["distances_mm"].items()) + ".",
     ]
     return lines + [f"Note: {warning}" for warning in report["warnings"]]
@@ -152,4 +216,13 @@ def _evidence_line(shares: dict[str, float]) -> str:
     return (
         f"Of the torso, {100 * shares['measured']:.0f} % is measured, {100 * shares['drawn']:.0f} % is drawn by the shape "
         f"model alone, and the pictures contradict {100 * shares['contradicted']:.0f} %."
+    )
+
+
+def _refined_line(refined: dict[str, float]) -> str:
+    return (
+        f"Refined by the pictures: the surface moved by {refined['median_mm']:.1f} mm (median; at most "
+        f"{refined['largest_mm']:.1f} mm), by more than 1 mm on {100 * refined['share_beyond_1_mm']:.0f} % of the torso; on "
+        f"{100 * refined['share_by_pictures_alone']:.0f} % it follows the pictures against the shape model, and "
+        f"{100 * refined['share_left_to_the_model']:.0f} %, which too few frames see well, is left to the model."
     )

@@ -1,6 +1,6 @@
 """From video to surface: the stages, in order, with their options. Everything else about them is made from this page.
 
-frames -> markers; frames -> cameras -> dense -> landmarks -> align -> scale, fit -> surface -> report
+frames -> markers; frames -> cameras -> dense -> landmarks -> align -> scale, fit -> refine -> surface -> report
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...shape_model.align import AlignedCloud
     from ...shape_model.tracks import TrackFit
     from ...video.frames import Frames
-    from .results import Markers, Report, Surface
+    from .results import Markers, Refinement, Report, Surface
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,19 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
+class RefineOptions:
+    """The fitted surface, moved where the pictures know better."""
+
+    refine: bool = option(
+        True,
+        draft=False,
+        flag="--refine",
+        help="move the surface until the pictures agree: scars, folds, nipples, what the shape model cannot draw",
+        label="Refine by the pictures",
+    )
+
+
+@dataclass(frozen=True)
 class SurfaceOptions:
     """The surface that is delivered."""
 
@@ -225,7 +238,7 @@ CAMERAS: Stage[CamerasOptions, CameraReconstruction] = Stage(
     sources=f"{_HERE}.sources:sources_of_cameras",
     check=f"{_HERE}.sources:check_cameras",
     revision=1,
-    share=0.35,
+    share=0.24,
     section="cameras",
 )
 DENSE: Stage[DenseOptions, DenseCloud] = Stage(
@@ -236,7 +249,7 @@ DENSE: Stage[DenseOptions, DenseCloud] = Stage(
     needs=(FRAMES, CAMERAS),
     work=f"{_HERE}.cameras:run_dense",
     revision=1,
-    share=0.23,
+    share=0.14,
     section="cameras",
 )
 LANDMARKS: Stage[LandmarksOptions, Landmarks] = Stage(
@@ -286,7 +299,18 @@ FIT: Stage[FitOptions, TrackFit] = Stage(
     needs=(FRAMES, CAMERAS, DENSE, ALIGN),
     work=f"{_HERE}.shape:run_fit",
     revision=2,
-    share=0.13,
+    share=0.11,
+    section="surface",
+)
+REFINE: Stage[RefineOptions, Refinement] = Stage(
+    name="refine",
+    title="Refinement",
+    options=RefineOptions,
+    result=f"{_HERE}.results:Refinement",
+    needs=(FRAMES, CAMERAS, ALIGN, FIT),
+    work=f"{_HERE}.refine:run",
+    revision=1,
+    share=0.25,
     section="surface",
 )
 SURFACE: Stage[SurfaceOptions, Surface] = Stage(
@@ -294,10 +318,10 @@ SURFACE: Stage[SurfaceOptions, Surface] = Stage(
     title="Surface",
     options=SurfaceOptions,
     result=f"{_HERE}.results:Surface",
-    needs=(FRAMES, CAMERAS, DENSE, LANDMARKS, ALIGN, SCALE, FIT),
+    needs=(FRAMES, CAMERAS, DENSE, LANDMARKS, ALIGN, SCALE, FIT, REFINE),
     work=f"{_HERE}.surface:run",
-    revision=3,
-    share=0.18,
+    revision=4,
+    share=0.15,
     section="surface",
 )
 REPORT: Stage[ReportOptions, Report] = Stage(
@@ -305,11 +329,11 @@ REPORT: Stage[ReportOptions, Report] = Stage(
     title="Report",
     options=ReportOptions,
     result=f"{_HERE}.results:Report",
-    needs=(FRAMES, MARKERS, CAMERAS, DENSE, LANDMARKS, ALIGN, FIT, SURFACE),
+    needs=(FRAMES, MARKERS, CAMERAS, DENSE, LANDMARKS, ALIGN, FIT, REFINE, SURFACE),
     work=f"{_HERE}.report:run",
     sources=f"{_HERE}.sources:sources_of_report",
     check=f"{_HERE}.sources:check_report",
-    revision=2,
+    revision=3,
     share=0.03,
     section="surface",
     publishes=(

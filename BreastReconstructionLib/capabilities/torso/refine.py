@@ -1,0 +1,55 @@
+"""The stage that moves the fitted surface until the pictures agree."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...core.progress import Progress
+from ...core.run import Inputs
+from ...fields.evaluation import fastest_device
+from ...geometry.transforms import Frame, Similarity
+from ...mesh.mesh import TriangleMesh
+from ...shape_model.align import AlignedCloud, is_torso
+from ...shape_model.fit import ShapeFit
+from ...shape_model.model_file import load_model
+from ...shape_model.photometric import MovedFrame, PhotometricSettings, find_displacement
+from ...shape_model.sampling import mesh_of_code
+from ...shape_model.tracks import motion_basis
+from .results import Refinement
+from .stages import ALIGN, CAMERAS, FIT, FRAMES, RefineOptions
+
+CELL_MM = 1.5
+
+
+def run(options: RefineOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
+    """Find the displacement, or write that nothing moves."""
+    if not options.refine:
+        Refinement.nothing().save(folder)
+        return
+    model, aligned, found = load_model(inputs.options(ALIGN).model), inputs.result(ALIGN), inputs.result(FIT)
+    progress(0.0, "surface from the fitted shape")
+    mm, fit = model.mm_per_unit, found.fit
+    shape = mesh_of_code(model.on(fastest_device()), torch.from_numpy(fit.code), CELL_MM / mm).mesh
+    to_mm = Similarity(mm, np.eye(3), np.zeros(3)).after(fit.refinement.inverse())
+    skin = shape.part(_on_torso(shape, fit, aligned))
+    frames, cameras = inputs.result(FRAMES), inputs.result(CAMERAS).cameras
+    world_to_mm = Similarity(mm, np.eye(3), np.zeros(3)).after(aligned.world_to_model)
+    moved = [
+        MovedFrame(camera.moved(world_to_mm), partial(frames.read, name), partial(_displaced, motion=motion, mm=mm))
+        for (name, camera), motion in zip(cameras.items(), found.motion, strict=True)
+    ]
+    result = find_displacement(skin.moved(to_mm, Frame.MODEL), moved, PhotometricSettings(), progress.part(0.1, 1.0))
+    Refinement(skin.vertices, result.displacement_mm / to_mm.scale, result.weakened, result.views).save(folder)
+
+
+def _on_torso(shape: TriangleMesh, fit: ShapeFit, aligned: AlignedCloud) -> np.ndarray:
+    return is_torso(fit.refinement.inverse().apply(shape.vertices), aligned.landmarks_model)
+
+
+def _displaced(points_mm: np.ndarray, motion: np.ndarray, mm: float) -> np.ndarray:
+    """Where (N, 3) points at rest were in a frame, by the fit's motion of it."""
+    return points_mm + mm * (motion_basis(points_mm / mm) @ motion)
