@@ -33,6 +33,8 @@ STEP_MM = 0.25
 # Rounds in which light and what the places look like are told apart, and in which outliers lose their weight.
 LIGHT_ROUNDS, KERNEL_ROUNDS = 3, 3
 ANCHORS = 8
+# Of grey levels; the darkest say nothing.
+LOGARITHMS = np.log(np.maximum(np.arange(256), 4.0)).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,8 @@ class PhotometricSettings:
         largest_mm: of a displacement.
     """
 
-    blurs_px: tuple[float, ...] = (3.0, 1.2, 1.2)
-    weak_blurs_px: tuple[float, ...] = (3.0, 2.0, 1.2, 1.0, 1.0, 1.0)
+    blurs_px: tuple[float, ...] = (3.0, 1.2)
+    weak_blurs_px: tuple[float, ...] = (2.0, 1.2, 1.0, 1.0)
     light_mm: float = 15.0
     smallest_cosine: float = 0.3
     fewest_views: int = 3
@@ -237,6 +239,7 @@ class _Comparer:
         assert mesh.normals is not None
         self._vertices, self._normals = mesh.vertices, mesh.normals
         self._frames, self._settings = frames, settings
+        self._grays = [cv2.cvtColor(frame.read(), cv2.COLOR_BGR2GRAY) for frame in frames]  # 2 MB each, used in each step
         self._smoother = _Smoother(mesh.vertices, settings.light_mm)
 
     def __call__(self, displacement: np.ndarray, blur_px: float, progress: Progress) -> _Comparison:
@@ -244,7 +247,7 @@ class _Comparer:
         places = self._vertices + displacement[:, None] * self._normals
         values, slopes, weights, steep = (np.zeros((len(self._frames), len(places)), np.float32) for _ in range(4))
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
-            sampled = pool.map(lambda frame: self._sampled(places, frame, blur_px), self._frames)
+            sampled = pool.map(lambda frame, gray: self._sampled(places, frame, gray, blur_px), self._frames, self._grays)
             for number, (chosen, *columns) in enumerate(sampled):
                 progress(number / len(self._frames), f"comparing frame {number + 1} of {len(self._frames)}")
                 for rows, column in zip((values, slopes, weights, steep), columns, strict=True):
@@ -252,7 +255,7 @@ class _Comparer:
         _without_light(values, weights, self._smoother)
         return _combined(values, slopes, weights, steep, displacement, self._settings)
 
-    def _sampled(self, places: np.ndarray, frame: MovedFrame, blur_px: float) -> tuple[np.ndarray, ...]:
+    def _sampled(self, places: np.ndarray, frame: MovedFrame, gray: np.ndarray, blur_px: float) -> tuple[np.ndarray, ...]:
         """Indices of the vertices that a frame sees; logarithm of grey there, its derivative by the displacement, weight,
         and length of its gradient.
         """
@@ -260,8 +263,7 @@ class _Comparer:
         visible, pixels, cosine = visible_vertices(frame.camera, moved, self._normals)
         chosen = np.flatnonzero(visible & (cosine > self._settings.smallest_cosine))
         inside = _inside(frame.camera, pixels[visible])
-        picture = np.log(np.maximum(cv2.cvtColor(frame.read(), cv2.COLOR_BGR2GRAY).astype(np.float32), 4.0))
-        picture = cv2.GaussianBlur(picture, (0, 0), blur_px)
+        picture = cv2.GaussianBlur(LOGARITHMS[gray], (0, 0), blur_px)
         ahead, _ = frame.camera.project(moved[chosen] + STEP_MM * self._normals[chosen])
         at = pixels[chosen] - 0.5
         slopes = [cv2.Sobel(picture, cv2.CV_32F, *axis, ksize=3, scale=0.125) for axis in ((1, 0), (0, 1))]
