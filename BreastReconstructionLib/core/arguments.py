@@ -33,8 +33,9 @@ def add_option(parser: argparse.ArgumentParser, option: Option) -> None:
         parser.add_argument(option.name, type=Path, metavar=option.flag, help=how["help"])
         return
     how["dest"] = option.name
-    if option.kind is bool:
-        parser.add_argument(option.flag, action="store_true", **how)
+    if option.kind is bool:  # what is on by default can be switched off: --no-…
+        action = argparse.BooleanOptionalAction if option.default else "store_true"
+        parser.add_argument(option.flag, action=action, **how)
     elif option.choices:
         parser.add_argument(option.flag, choices=tuple(option.choices), **how)
     elif option.kind is tuple:

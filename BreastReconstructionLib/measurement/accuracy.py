@@ -19,7 +19,7 @@ from ..mesh.files import read_mesh
 from ..mesh.mesh import TriangleMesh, sample_surface, vertex_normals
 from ..mesh.registration import register_to_surface
 from ..mesh.visibility import visible_vertices
-from .regions import REGIONS, Evidence, regions
+from .regions import DETAILS, REGIONS, Evidence, regions
 
 FEWEST_VIEWS = 3
 CUT_MARGIN_MM = 10.0
@@ -35,6 +35,7 @@ class Truth:
         skin: (V,) True for skin.
         covered: (V,) True for skin that something hides (hair).
         absent: (V,) True for what the body in the video lacks (an arm).
+        detail: (V,) label of what the shape model does not know, 1 + index in regions.DETAILS; 0 elsewhere.
         landmarks_ras: (6, 3) mm.
         cameras: exact camera of each video frame, in the truth's patient space.
     """
@@ -44,6 +45,7 @@ class Truth:
     skin: np.ndarray
     covered: np.ndarray
     absent: np.ndarray
+    detail: np.ndarray
     landmarks_ras: np.ndarray
     cameras: dict[int, Camera]
 
@@ -76,7 +78,8 @@ def read_truth(folder: Path) -> Truth:
     landmarks = np.array([points[name] for name in LANDMARK_NAMES])
     none = np.zeros(len(mesh.vertices))  # older truths know no clutter
     skin, covered, absent = (mesh.scalars.get(name, none) > 0.5 for name in ("skin", "covered", "absent"))
-    return Truth(mesh.vertices, mesh.faces, skin, covered, absent, landmarks, cameras)
+    detail = np.round(mesh.scalars.get("detail", none)).astype(int)
+    return Truth(mesh.vertices, mesh.faces, skin, covered, absent, detail, landmarks, cameras)
 
 
 def score(surface: TriangleMesh, landmarks_ras: np.ndarray, truth: Truth, video_frames: tuple[int, ...]) -> dict:
@@ -114,10 +117,23 @@ def score(surface: TriangleMesh, landmarks_ras: np.ndarray, truth: Truth, video_
             result["surface_to_truth"] = summary_mm(distance[scored[nearest]])
             result["calibration"] = _calibration(surface, chosen, distance, scored[nearest], landmarks_ras)
             result |= _clutter(surface, truth, in_view, transform)
+            result |= _details(surface, truth, scored, transform)
         else:
             result["scale_error_percent"] = float(100 * (transform.scale - 1))
     result["scored_share_of_skin"] = float(scored.sum() / truth.skin.sum())
     return result
+
+
+def _details(surface: TriangleMesh, truth: Truth, scored: np.ndarray, transform: Similarity) -> dict:
+    """Mean distance of the truth to the surface at each kind of detail, and elsewhere."""
+    if not truth.detail.any():
+        return {}
+    found = {}
+    for label, kind in enumerate(("elsewhere", *DETAILS)):
+        points = _sample(truth, scored & (truth.detail == label))
+        if len(points):
+            found[kind] = float(closest_on_mesh(transform.apply(points), surface.vertices, surface.faces)[0].mean())
+    return {"details_mm": found}
 
 
 def _scored_vertices(truth: Truth, video_frames: tuple[int, ...]) -> np.ndarray:
@@ -134,6 +150,8 @@ def _scored_vertices(truth: Truth, video_frames: tuple[int, ...]) -> np.ndarray:
 def _sample(truth: Truth, scored: np.ndarray) -> np.ndarray:
     """Points spread evenly by area over the scored faces; always the same ones."""
     faces = truth.faces[scored[truth.faces].all(axis=1)]
+    if not len(faces):
+        return np.empty((0, 3))
     return sample_surface(truth.vertices_ras, faces, SAMPLES, np.random.default_rng(0))[0]
 
 

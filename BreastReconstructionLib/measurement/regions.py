@@ -9,6 +9,8 @@ import numpy as np
 from ..mesh.mesh import TriangleMesh
 
 REGIONS = ("front", "nipples", "folds", "shoulders", "sides")
+# What a shape model does not know, in the order of its labels in a phantom's truth, which begin at 1.
+DETAILS = ("scars", "folds", "moles", "nipples", "stretch-marks", "ripples")
 FRONT, NIPPLE, FOLD, SHOULDER, SIDE = range(len(REGIONS))
 # mm: radius about a nipple; the inframammary fold's height below it, and width.
 NIPPLE_MM, FOLD_BELOW_MM, FOLD_BESIDE_MM = 30.0, (25.0, 95.0), 70.0

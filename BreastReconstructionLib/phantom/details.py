@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..measurement.regions import DETAILS
 from ..mesh.mesh import vertex_normals
 
-SCARS, FOLDS, MOLES, NIPPLES, STRETCH_MARKS, RIPPLES = "scars", "folds", "moles", "nipples", "stretch-marks", "ripples"
-DETAILS = (SCARS, FOLDS, MOLES, NIPPLES, STRETCH_MARKS, RIPPLES)
-"""Kinds, in the order of their labels, which begin at 1."""
+SCARS, FOLDS, MOLES, NIPPLES, STRETCH_MARKS, RIPPLES = DETAILS
 # Triangles are halved so often where there is a detail (5 mm to 0.6 mm), so far about it.
 HALVINGS, REACH_MM = 3, 22.0
 # Of a detail's height, where its labelled region ends.
@@ -136,12 +135,12 @@ def _off(place: np.ndarray, right_mm: float, up_mm: float) -> np.ndarray:
 
 
 def _on_front(body: np.ndarray, x: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """(N, 3) places on the front skin at (x, z), by the inverse distance to the nearest vertices."""
-    forward = body[body[:, 1] > np.median(body[:, 1])]
-    distance, near = cKDTree(forward[:, [0, 2]]).query(np.column_stack([x, z]), k=3)
+    """(N, 3) places on the foremost skin at (x, z): below a breast, that is the breast."""
+    near = cKDTree(body[:, [0, 2]]).query(np.column_stack([x, z]), k=8)[1]
+    places = np.column_stack([x, body[near, 1].max(axis=1), z])
+    distance, index = cKDTree(body).query(places, k=3)
     weight = 1.0 / (distance + 0.1)
-    depth = (forward[near, 1] * weight).sum(axis=1) / weight.sum(axis=1)
-    return np.column_stack([x, depth, z])
+    return (body[index] * weight[..., None]).sum(axis=1) / weight.sum(axis=1, keepdims=True)
 
 
 def _line(body: np.ndarray, start: np.ndarray, stop: np.ndarray, bow_mm: float = 0.0) -> np.ndarray:

@@ -7,6 +7,7 @@
 - videos: five further phantom videos (other bodies, skins, rooms, paths, lenses): a table.
 - outside: bodies and clutter that no training and no tuning saw: errors, landmarks, and the stated uncertainty.
 - clinic: skin of CT and MRI, registration, geodesics, volumes against twins, change between visits.
+- refinement: before and after the refinement by the pictures, on phantoms with scars, folds, moles and other nipples.
 - points: what weights by covariance and the fit to the pictures bring, on the sample and on the videos in the folder.
 - mapping: resolution of the features, incremental against global mapping: time and error of the cameras.
 - growth: cost against points, frames, cells and width of the network, the last two on CUDA as well; --plot draws it.
@@ -22,7 +23,20 @@ import platform
 import tempfile
 from pathlib import Path
 
-PARTS = ("fit", "extraction", "preview", "demo", "draft", "videos", "outside", "clinic", "points", "mapping", "growth")
+PARTS = (
+    "fit",
+    "extraction",
+    "preview",
+    "demo",
+    "draft",
+    "videos",
+    "outside",
+    "clinic",
+    "refinement",
+    "points",
+    "mapping",
+    "growth",
+)
 
 
 def main() -> None:
@@ -71,6 +85,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
     from .clinic import clinic
     from .outside import outside
     from .plot import exponent
+    from .refinement import refinement
 
     device = "CUDA " + torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA"
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}", flush=True)
@@ -104,6 +119,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
         "videos": lambda: video_parts.videos(folder),
         "outside": lambda: outside(folder),
         "clinic": lambda: clinic(folder),
+        "refinement": lambda: refinement(folder),
         "points": lambda: video_parts.points(folder),
         "mapping": lambda: video_parts.mapping(folder),
         "growth": growth,

@@ -148,9 +148,11 @@ def _inputs(case: Path, truth: Path) -> Inputs:
 
 def _fit_error_mm(inputs: Inputs, truth: Path, fit) -> float:
     """Mean error as delivered of a fit put in place of the case's own."""
+    from BreastReconstructionLib.capabilities.torso.results import Refinement
     from BreastReconstructionLib.capabilities.torso.surface import deliver
 
-    found = deliver(SurfaceOptions(detail_mm=SCORED_DETAIL_MM), inputs, TrackFit.without_tracks(fit, 0), Progress())
+    unrefined = TrackFit.without_tracks(fit, 0), Refinement.nothing()
+    found = deliver(SurfaceOptions(detail_mm=SCORED_DETAIL_MM), inputs, *unrefined, Progress())
     used = inputs.result(FRAMES).video_frames
     return score(found.mesh, found.landmarks_ras, read_truth(truth), used)["as_delivered"]["mean_mm"]
 

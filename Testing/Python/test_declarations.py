@@ -87,7 +87,8 @@ def test_an_option_is_an_argument_with_its_help(stage, option):
     value = another_value(option)
     if option.flag.startswith("-"):
         texts = [value[0]] if option.kind is tuple else [str(value)]
-        words = [option.flag] if option.kind is bool else [option.flag, *texts]
+        switch = option.flag if value is True else option.flag.replace("--", "--no-", 1)
+        words = [switch] if option.kind is bool else [option.flag, *texts]
         words = ["video.mp4", *words] if capability_of(stage) is CAPABILITIES[0] else words
     else:
         words = [str(value)]
