@@ -27,6 +27,8 @@ LEAST_RED, MOST_BLUE = 0.04, 0.04
 # Model units (90 mm) about a nipple, and the share of other things there that is said.
 ABOUT_BREAST, LARGEST_COVERED = 0.3, 0.2
 ROUNDS = 6
+# Less red than the skin by this (logarithm of red over green), white balance and shadow do not explain it.
+LESS_RED = 0.22
 # A point is something else if so many of its neighbours are: a mole or a scar is skin.
 NEIGHBOURS, LARGEST_SHARE = 24, 0.5
 # At the edge of hair or of a strap a point is measured on both: so near (model units, 6 mm) to something else, none is skin.
@@ -91,6 +93,13 @@ class SkinTone:
         values = _logarithms(colors)
         left = values - np.column_stack([np.tile(self.chroma, (len(values), 1)), _harmonics(normals) @ self.light])
         return np.sqrt(np.einsum("ni,ij,nj->n", left, self.precision, left))
+
+    def may_be_skin(self, picture: np.ndarray) -> np.ndarray:
+        """Tell where a (H, W, 3) BGR picture is about as red as the skin, or redder: areolae, moles and scars are, cloth and
+        walls hardly ever.
+        """
+        green, red = picture[..., 1].astype(np.float32), picture[..., 2].astype(np.float32)
+        return red + 1.0 > (green + 1.0) * np.float32(np.exp(self.chroma[0] - LESS_RED))
 
     def is_of_hue(self, off: np.ndarray) -> np.ndarray:
         """Tell which (N, 2) deviations of log(red/green) and log(blue/green) from the skin's own are skin of any brightness."""

@@ -28,6 +28,8 @@ from ..mesh.visibility import visible_vertices
 
 # Where a frame's visible surface is, is drawn in cells of so many pixels; its outermost cells may show what is behind it.
 CELL_PX = 5
+# So wide is the edge of a sleeve or a hair that passes before the surface.
+EDGE_PX = 9
 # Derivatives by the displacement are taken over this, mm.
 STEP_MM = 0.25
 # Rounds in which light and what the places look like are told apart, and in which outliers lose their weight.
@@ -97,11 +99,13 @@ class MovedFrame:
         camera: in the frame of the surface at rest, mm.
         read: its (H, W, 3) BGR picture.
         displaced: of (N, 3) points at rest, where they were then.
+        is_skin: of such a picture, (H, W) where it may show the surface, and not what passes before it.
     """
 
     camera: Camera
     read: Callable[[], np.ndarray]
     displaced: Callable[[np.ndarray], np.ndarray]
+    is_skin: Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,20 @@ class _Field:
         return np.clip(factor.solve(told * seen.wanted), -largest, largest)
 
 
+@dataclass(frozen=True)
+class _Picture:
+    """A frame's grey levels, (H, W) uint8, and where it shows skin, (H, W) 0 or 1, but for the edges of what it does not."""
+
+    gray: np.ndarray
+    skin: np.ndarray
+
+    @classmethod
+    def of(cls, frame: MovedFrame) -> _Picture:
+        picture = frame.read()
+        skin = cv2.erode(frame.is_skin(picture).astype(np.uint8), np.ones((EDGE_PX, EDGE_PX), np.uint8))
+        return cls(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY), skin)
+
+
 class _Comparer:
     """Compares the frames at displaced vertices."""
 
@@ -239,7 +257,7 @@ class _Comparer:
         assert mesh.normals is not None
         self._vertices, self._normals = mesh.vertices, mesh.normals
         self._frames, self._settings = frames, settings
-        self._grays = [cv2.cvtColor(frame.read(), cv2.COLOR_BGR2GRAY) for frame in frames]  # 2 MB each, used in each step
+        self._pictures = [_Picture.of(frame) for frame in frames]  # 4 MB each, used in each step
         self._smoother = _Smoother(mesh.vertices, settings.light_mm)
 
     def __call__(self, displacement: np.ndarray, blur_px: float, progress: Progress) -> _Comparison:
@@ -247,7 +265,9 @@ class _Comparer:
         places = self._vertices + displacement[:, None] * self._normals
         values, slopes, weights, steep = (np.zeros((len(self._frames), len(places)), np.float32) for _ in range(4))
         with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
-            sampled = pool.map(lambda frame, gray: self._sampled(places, frame, gray, blur_px), self._frames, self._grays)
+            sampled = pool.map(
+                lambda frame, picture: self._sampled(places, frame, picture, blur_px), self._frames, self._pictures
+            )
             for number, (chosen, *columns) in enumerate(sampled):
                 progress(number / len(self._frames), f"comparing frame {number + 1} of {len(self._frames)}")
                 for rows, column in zip((values, slopes, weights, steep), columns, strict=True):
@@ -255,7 +275,7 @@ class _Comparer:
         _without_light(values, weights, self._smoother)
         return _combined(values, slopes, weights, steep, displacement, self._settings)
 
-    def _sampled(self, places: np.ndarray, frame: MovedFrame, gray: np.ndarray, blur_px: float) -> tuple[np.ndarray, ...]:
+    def _sampled(self, places: np.ndarray, frame: MovedFrame, seen: _Picture, blur_px: float) -> tuple[np.ndarray, ...]:
         """Indices of the vertices that a frame sees; logarithm of grey there, its derivative by the displacement, weight,
         and length of its gradient.
         """
@@ -263,13 +283,13 @@ class _Comparer:
         visible, pixels, cosine = visible_vertices(frame.camera, moved, self._normals)
         chosen = np.flatnonzero(visible & (cosine > self._settings.smallest_cosine))
         inside = _inside(frame.camera, pixels[visible])
-        picture = cv2.GaussianBlur(LOGARITHMS[gray], (0, 0), blur_px)
+        picture = cv2.GaussianBlur(LOGARITHMS[seen.gray], (0, 0), blur_px)
         ahead, _ = frame.camera.project(moved[chosen] + STEP_MM * self._normals[chosen])
         at = pixels[chosen] - 0.5
         slopes = [cv2.Sobel(picture, cv2.CV_32F, *axis, ksize=3, scale=0.125) for axis in ((1, 0), (0, 1))]
         gradient = np.column_stack([sample_picture(slope, at) for slope in slopes])
         by_displacement = (gradient * (ahead - pixels[chosen])).sum(axis=1) / STEP_MM
-        weight = cosine[chosen] * (sample_picture(inside, at) > 0.99)
+        weight = cosine[chosen] * (sample_picture(inside, at) > 0.99) * (sample_picture(seen.skin, at) > 0.99)
         return chosen, sample_picture(picture, at), by_displacement, weight, np.linalg.norm(gradient, axis=1)
 
 

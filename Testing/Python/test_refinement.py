@@ -1,5 +1,7 @@
 """A surface moved until the pictures agree, on a relief whose pictures are exact; and phantoms with details."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
@@ -59,7 +61,8 @@ def frames_of(height, views, exposures=None, moved=0.0):
         shifted = lambda x, y, aside=aside: height(x - aside[0], y)
         exposure = 1.0 if exposures is None else exposures[number]
         picture = picture_of(camera, shifted if moved else height, exposure, noise=1.0)
-        found.append(MovedFrame(camera, lambda picture=picture: picture, lambda points, aside=aside: points + aside))
+        everywhere = lambda picture: np.ones(picture.shape[:2], bool)
+        found.append(MovedFrame(camera, lambda picture=picture: picture, lambda points, aside=aside: points + aside, everywhere))
     return found
 
 
@@ -107,6 +110,23 @@ def test_a_lamp_that_flickers_changes_nothing(plane):
     inside, outside = judged(plane, found, bump)
     assert inside < 0.45
     assert np.median(outside) < 0.15
+
+
+def test_what_passes_before_the_skin_is_left_out(plane):
+    """A sleeve covers a corner in half of the frames: with its place known nothing moves there."""
+
+    def sleeved(frame):
+        def read():
+            picture = frame.read().copy()
+            picture[:110, :110] = 30
+            return picture
+
+        return replace(frame, read=read, is_skin=lambda picture: picture[..., 0] > 60)
+
+    frames = [sleeved(frame) if number % 2 else frame for number, frame in enumerate(frames_of(flat, VIEWS))]
+    found = find_displacement(plane, frames, PhotometricSettings(), Progress())
+    _, outside = judged(plane, found, flat)
+    assert outside.max() < 0.35
 
 
 def test_places_that_two_frames_see_stay(plane):

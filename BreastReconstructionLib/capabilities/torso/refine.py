@@ -39,7 +39,12 @@ def run(options: RefineOptions, inputs: Inputs, folder: Path, progress: Progress
     frames, cameras = inputs.result(FRAMES), inputs.result(CAMERAS).cameras
     world_to_mm = Similarity(mm, np.eye(3), np.zeros(3)).after(aligned.world_to_model)
     moved = [
-        MovedFrame(camera.moved(world_to_mm), partial(frames.read, name), partial(_displaced, motion=motion, mm=mm))
+        MovedFrame(
+            camera.moved(world_to_mm),
+            partial(frames.read, name),
+            partial(_displaced, motion=motion, mm=mm),
+            aligned.tone.may_be_skin,
+        )
         for (name, camera), motion in zip(cameras.items(), found.motion, strict=True)
     ]
     result = find_displacement(skin.moved(to_mm, Frame.MODEL), moved, PhotometricSettings(), progress.part(0.1, 1.0))
