@@ -145,7 +145,7 @@ def start_until(arguments, stage, **options):
 
 
 # Of pictures of 540 x 960; a fifth of the time for the cameras.
-SMALLER = ("--feature-pixels", 480)
+SMALLER = ("--feature-pixels", 480, "--refine-cell", 5)
 
 
 def small_arguments(small_input, command="reconstruct"):
@@ -216,4 +216,5 @@ def fresh(panel, small_input, tmp_path):
     choose(panel.ui.option_strategy, "uniform")
     choose(panel.ui.scaleComboBox, "approximate")
     panel.ui.option_detail_mm.value = 6.0
+    panel.ui.option_refine_cell_mm.value = 5.0
     return panel

@@ -70,6 +70,8 @@ class PhotometricSettings:
         gain_mm: over which that gain is averaged.
         gains: mean gains, in squared standard deviations a vertex, from which the prior begins to give way, and has given way.
         seed_gain: that is reached somewhere in each part in which it gives way.
+        shares: of the frames that see a place, from which the prior may give way, and may do so wholly: where fewer look, as at
+            flanks, what passes before the skin (the patient's own arm) decides too much.
         jitter_px: standard deviation of where cameras and motion put a place in a frame.
         kernel: width of the robust kernel (Geman-McClure), in standard deviations of the noise.
         largest_mm: of a displacement.
@@ -86,6 +88,7 @@ class PhotometricSettings:
     gain_mm: float = 3.0
     gains: tuple[float, float] = (1.5, 3.0)
     seed_gain: float = 4.0
+    shares: tuple[float, float] = (0.35, 0.5)
     jitter_px: float = 0.2
     kernel: float = 3.0
     largest_mm: float = 8.0
@@ -162,7 +165,7 @@ def find_displacement(
         seen = compare(weak, finest, part)
         costs.append(seen.cost)
         weak = field.solved(seen, everywhere)
-    weakened = _gives_way(mesh, costs[0] - costs[-1], settings)
+    weakened = _gives_way(mesh, costs[0] - costs[-1], seen.views / max(len(frames), 1), settings)
     moved = strong
     for part, blur in _parts(progress, 0.5, 1.0, settings.weak_blurs_px):
         seen = compare(moved, blur, part)
@@ -177,7 +180,7 @@ def _parts(progress: Progress, begin: float, end: float, steps):
         yield progress.part(begin + number * each, begin + (number + 1) * each), step
 
 
-def _gives_way(mesh: TriangleMesh, gain: np.ndarray, settings: PhotometricSettings) -> np.ndarray:
+def _gives_way(mesh: TriangleMesh, gain: np.ndarray, seen_by: np.ndarray, settings: PhotometricSettings) -> np.ndarray:
     """(V,) share by which the prior gives way: where without it the frames agree better than noise explains."""
     smoother, ones = _Smoother(mesh.vertices, settings.gain_mm), np.ones(len(gain))
     mean, (low, high) = smoother(gain, ones), settings.gains
@@ -186,7 +189,9 @@ def _gives_way(mesh: TriangleMesh, gain: np.ndarray, settings: PhotometricSettin
     part = connected_parts(edges[above[edges].all(axis=1)], len(mean))
     reached = np.zeros(part.max() + 1, bool)
     reached[part[mean > settings.seed_gain]] = True
-    return smoother(np.clip((mean - low) / (high - low), 0.0, 1.0) * (above & reached[part]), ones)
+    few, many = settings.shares
+    enough = np.clip((seen_by - few) / (many - few), 0.0, 1.0)
+    return smoother(np.clip((mean - low) / (high - low), 0.0, 1.0) * (above & reached[part]), ones) * enough
 
 
 class _Smoother:

@@ -22,8 +22,6 @@ from ...shape_model.tracks import motion_basis
 from .results import Refinement
 from .stages import ALIGN, CAMERAS, FIT, FRAMES, RefineOptions
 
-CELL_MM = 1.5
-
 
 def run(options: RefineOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
     """Find the displacement, or write that nothing moves."""
@@ -33,7 +31,7 @@ def run(options: RefineOptions, inputs: Inputs, folder: Path, progress: Progress
     model, aligned, found = load_model(inputs.options(ALIGN).model), inputs.result(ALIGN), inputs.result(FIT)
     progress(0.0, "surface from the fitted shape")
     mm, fit = model.mm_per_unit, found.fit
-    shape = mesh_of_code(model.on(fastest_device()), torch.from_numpy(fit.code), CELL_MM / mm).mesh
+    shape = mesh_of_code(model.on(fastest_device()), torch.from_numpy(fit.code), options.refine_cell_mm / mm).mesh
     to_mm = Similarity(mm, np.eye(3), np.zeros(3)).after(fit.refinement.inverse())
     skin = shape.part(_on_torso(shape, fit, aligned))
     frames, cameras = inputs.result(FRAMES), inputs.result(CAMERAS).cameras

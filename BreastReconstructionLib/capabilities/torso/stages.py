@@ -161,6 +161,16 @@ class RefineOptions:
         help="move the surface until the pictures agree: scars, folds, nipples, what the shape model cannot draw",
         label="Refine by the pictures",
     )
+    refine_cell_mm: float = option(
+        1.5,
+        flag="--refine-cell",
+        metavar="D",
+        within=(1.0, 6.0),
+        unit="mm",
+        advanced=True,
+        help="size of the triangles that are moved; smaller details do not come out, and half the size takes four times as long",
+        label="Triangles of the refinement",
+    )
 
 
 @dataclass(frozen=True)
