@@ -314,6 +314,22 @@ def test_results_are_native_nodes_under_one_transform(shown):
     curve.SetAndObserveTransformNodeID(node.GetID())
 
 
+def test_a_slider_goes_from_the_shape_model_to_the_refined_surface(shown):
+    panel, case = shown
+    surface, node = panel.result_of(SURFACE), panel.result.node()
+    points = lambda: np.array([node.GetPolyData().GetPoint(k) for k in some])
+    some = np.abs(surface.mesh.scalars["detail_mm"]).argsort()[::-20_000]
+    assert np.abs(surface.mesh.scalars["detail_mm"][some[0]]) > 1.0
+    panel.ui.detailButton.click()
+    assert node.GetDisplayNode().GetActiveScalarName() == "detail_mm"
+    panel.ui.refinementSlider.value = 0.0
+    np.testing.assert_allclose(points(), surface.unrefined_ras[some], atol=0.01)
+    panel.ui.refinementSlider.value = 0.5
+    np.testing.assert_allclose(points(), (surface.unrefined_ras + surface.mesh.vertices)[some] / 2, atol=0.01)
+    panel.ui.refinementSlider.value = 1.0
+    np.testing.assert_allclose(points(), surface.mesh.vertices[some], atol=0.01)
+
+
 def test_the_bent_transform_moves_and_survives_a_file(shown, tmp_path):
     import slicer
 

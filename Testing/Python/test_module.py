@@ -107,11 +107,12 @@ def test_colouring_buttons(panel, finished):
     for button, array in (
         (panel.ui.residualButton, "residual_mm"),
         (panel.ui.viewsButton, "views"),
-        (panel.ui.detailButton, "detail_mm"),
         (panel.ui.textureButton, "RGB"),
     ):
         button.click()
         assert display.GetActiveScalarName() == array
+    assert not panel.ui.detailButton.enabled, "a draft is not refined"
+    assert not panel.ui.refinementSlider.enabled
     panel.ui.slicesCheckBox.checked = True
     assert display.GetVisibility2D()
     panel.ui.slicesCheckBox.checked = False
