@@ -179,7 +179,7 @@ def test_a_new_scale_redoes_only_the_surface(small_input, case, sample):
     finished = run_cli(*arguments, "--distance", "left-nipple:right-nipple=205", "--remove-unseen", "-o", case, "--json-progress")
     assert finished.returncode == 0, finished.stderr
     events = [json.loads(line) for line in finished.stdout.splitlines()]
-    assert [e["stage"] for e in events if e.get("outcome") == "skipped"] == [*stages_before("scale"), "fit"]
+    assert [e["stage"] for e in events if e.get("outcome") == "skipped"] == [*stages_before("scale"), "fit", "refine"]
     points = read_landmarks(case / "landmarks.mrk.json").points
     assert np.linalg.norm(points["left-nipple"] - points["right-nipple"]) == pytest.approx(205, abs=0.01)
     mesh = read_mesh(case / "surface.ply")
