@@ -421,8 +421,8 @@ def placed_by_hand(panel, case, scan):
     surface = panel.result_of(SURFACE)
     notch = surface.landmarks_ras[0]
     near = surface.mesh.vertices - notch
-    ring = [[80.0, -20.0], [80.0, -150.0], [-80.0, -150.0], [-80.0, -20.0]]
-    front = near[:, 1] > -90
+    ring = [[60.0, -30.0], [70.0, -70.0], [0.0, -120.0], [-70.0, -70.0], [-60.0, -30.0]]
+    front = (surface.mesh.scalars["torso"] > 0.5) & (surface.mesh.normals[:, 1] > 0.5)
     corners = [surface.mesh.vertices[front][np.linalg.norm(near[front][:, [0, 2]] - at, axis=1).argmin()] for at in ring]
     clinic.set_points(patient.find_node(case, clinic.REGION), np.array(corners))
     section.buttons[REGISTER].click()
