@@ -12,9 +12,7 @@ from ...core.progress import Progress
 from ...core.run import Inputs
 from ...fields.evaluation import fastest_device
 from ...geometry.transforms import Frame, Similarity
-from ...mesh.mesh import TriangleMesh
-from ...shape_model.align import AlignedCloud, is_torso
-from ...shape_model.fit import ShapeFit
+from ...shape_model.align import is_torso
 from ...shape_model.model_file import load_model
 from ...shape_model.photometric import MovedFrame, PhotometricSettings, find_displacement
 from ...shape_model.sampling import mesh_of_code
@@ -32,10 +30,10 @@ def run(options: RefineOptions, inputs: Inputs, folder: Path, progress: Progress
     progress(0.0, "surface from the fitted shape")
     mm, fit = model.mm_per_unit, found.fit
     shape = mesh_of_code(model.on(fastest_device()), torch.from_numpy(fit.code), options.refine_cell_mm / mm).mesh
-    to_mm = Similarity(mm, np.eye(3), np.zeros(3)).after(fit.refinement.inverse())
-    skin = shape.part(_on_torso(shape, fit, aligned))
+    to_aligned, in_mm = fit.refinement.inverse(), Similarity(mm, np.eye(3), np.zeros(3))
+    skin = shape.part(is_torso(to_aligned.apply(shape.vertices), aligned.landmarks_model))
+    to_mm, world_to_mm = in_mm.after(to_aligned), in_mm.after(aligned.world_to_model)
     frames, cameras = inputs.result(FRAMES), inputs.result(CAMERAS).cameras
-    world_to_mm = Similarity(mm, np.eye(3), np.zeros(3)).after(aligned.world_to_model)
     moved = [
         MovedFrame(
             camera.moved(world_to_mm),
@@ -47,10 +45,6 @@ def run(options: RefineOptions, inputs: Inputs, folder: Path, progress: Progress
     ]
     result = find_displacement(skin.moved(to_mm, Frame.MODEL), moved, PhotometricSettings(), progress.part(0.1, 1.0))
     Refinement(skin.vertices, result.displacement_mm / to_mm.scale, result.weakened, result.views).save(folder)
-
-
-def _on_torso(shape: TriangleMesh, fit: ShapeFit, aligned: AlignedCloud) -> np.ndarray:
-    return is_torso(fit.refinement.inverse().apply(shape.vertices), aligned.landmarks_model)
 
 
 def _displaced(points_mm: np.ndarray, motion: np.ndarray, mm: float) -> np.ndarray:

@@ -19,8 +19,17 @@ from ...mesh.files import read_mesh, write_ply
 from ...mesh.mesh import TriangleMesh
 
 _UNREFINED_FILE = "unrefined.npy"
-# Vertices that a place between them takes its displacement from, and how far beyond the last of them it fades (3 mm).
+# Places that another between them takes its value from, and how far beyond the last of them a displacement fades (3 mm).
 NEAREST, FADES = 4, 0.01
+
+
+def from_nearest(places: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Carry (N,) values at (N, 3) places to (M, 3) others, by the inverse distance to the nearest four; and the distance to
+    the nearest.
+    """
+    distance, index = cKDTree(places).query(wanted, NEAREST, workers=-1)
+    weight = 1.0 / (distance + 1e-6)
+    return (values[index] * weight).sum(axis=1) / weight.sum(axis=1), distance[:, 0]
 
 
 @dataclass(frozen=True)
@@ -69,10 +78,8 @@ class Refinement:
         """(N,) displacement at (N, 3) places on the fitted surface, fading out beyond where it was found; model units."""
         if len(self.vertices) < NEAREST:
             return np.zeros(len(vertices))
-        distance, index = cKDTree(self.vertices).query(vertices, NEAREST, workers=-1)
-        weight = 1.0 / (distance + 1e-6)
-        mean = (self.displacement[index] * weight).sum(axis=1) / weight.sum(axis=1)
-        return mean * np.exp(-((np.maximum(distance[:, 0] - FADES, 0.0) / FADES) ** 2))
+        mean, distance = from_nearest(self.vertices, self.displacement, vertices)
+        return mean * np.exp(-((np.maximum(distance - FADES, 0.0) / FADES) ** 2))
 
     def save(self, folder: Path) -> None:
         """Write one file."""

@@ -12,6 +12,7 @@ from scipy.spatial import cKDTree
 from ...shape_model.fit import ShapeFit, surface_uncertainty
 from ...shape_model.model import ShapeModel
 from ...shape_model.tracks import TrackFit
+from .results import from_nearest
 
 # Vertices at which the posterior is evaluated; it is smooth, so the others are interpolated.
 POSTERIOR_POINTS = 4000
@@ -45,14 +46,7 @@ def uncertainty_model(found: TrackFit, model: ShapeModel, vertices_model: np.nda
 
 def _posterior(fit: ShapeFit, model: ShapeModel, vertices_model: np.ndarray) -> np.ndarray:
     some = vertices_model[:: max(1, len(vertices_model) // POSTERIOR_POINTS)]
-    return _interpolated(some, surface_uncertainty(fit, model, some), vertices_model)
-
-
-def _interpolated(places: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Values at (N, 3) places, carried to (M, 3) others by the inverse distance to the nearest four."""
-    distance, index = cKDTree(places).query(wanted, 4, workers=-1)
-    weight = 1.0 / (distance + 1e-6)
-    return (values[index] * weight).sum(axis=1) / weight.sum(axis=1)
+    return from_nearest(some, surface_uncertainty(fit, model, some), vertices_model)[0]
 
 
 def local_offsets(found: TrackFit, vertices_model: np.ndarray) -> np.ndarray:
@@ -65,4 +59,4 @@ def local_offsets(found: TrackFit, vertices_model: np.ndarray) -> np.ndarray:
     told = np.isfinite(near).sum(axis=1) >= FEWEST_OFFSETS
     agreed = np.zeros(len(some))
     agreed[told] = np.nanmedian(near[told], axis=1)
-    return np.abs(_interpolated(some, agreed, vertices_model))
+    return np.abs(from_nearest(some, agreed, vertices_model)[0])
