@@ -22,6 +22,7 @@ from BreastReconstructionPanels.clinic_section import ClinicSection
 from BreastReconstructionPanels.explore_section import ExploreSection
 from BreastReconstructionPanels.landmarks_section import LandmarksSection
 from BreastReconstructionPanels.logic import NOTHING_DONE, BreastReconstructionLogic, one_spelling
+from BreastReconstructionPanels.neural_section import NeuralSection
 from BreastReconstructionPanels.parameters import set_parameters
 from BreastReconstructionPanels.patients_section import PatientsSection
 from BreastReconstructionPanels.process import LibraryProcess
@@ -44,7 +45,7 @@ from BreastReconstructionLib.core.run import StageState
 from BreastReconstructionLib.scene import patient
 
 # Stages of these sections are shown by them; any other gets a section of its own.
-SECTIONS = ("video", "cameras", "landmarks", "scale", "surface", "clinic")
+SECTIONS = ("video", "cameras", "landmarks", "scale", "surface", "clinic", "neural")
 
 
 class BreastReconstruction(ScriptedLoadableModule):
@@ -94,9 +95,9 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.scale, self.surface = ScaleSection(self), SurfaceSection(self, make_process)
         self.result, self.patients = ResultSection(self), PatientsSection(self)
         self.explore = ExploreSection(self, make_process)
-        self.clinic = ClinicSection(self, self.layout)
+        self.clinic, self.neural = ClinicSection(self, self.layout), NeuralSection(self, self.layout)
         self.further_sections = [StageSection(self, s, self.layout) for s in STAGES if s.section not in SECTIONS]
-        written = (self.video, self.cameras, self.landmarks, self.scale, self.surface, self.result, self.clinic)
+        written = (self.video, self.cameras, self.landmarks, self.scale, self.surface, self.result, self.clinic, self.neural)
         self.sections = (*written, *self.further_sections)
         self.ui.casePathEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.casePathEdit.connect("currentPathChanged(QString)", self._on_case_path)
@@ -121,8 +122,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def exit(self) -> None:
         """The user opens another module; a run goes on."""
-        if self.ui.placeButton.checked:
-            self.ui.placeButton.checked = False
+        self.ui.placeButton.checked = False
 
     def cleanup(self) -> None:
         """The module or the application goes away: no process outlives it."""
@@ -216,7 +216,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def open_case(self) -> None:
         """Show what the case folder holds."""
         steps = (self.video.show_frames, self.cameras.show_cameras, self.cameras.show_points, self.landmarks.open_case)
-        for step in (*steps, self.result.show, self.clinic.show, self.refresh):
+        for step in (*steps, self.result.show, self.clinic.show, self.neural.show, self.refresh):
             qt.QTimer.singleShot(0, step)  # one a turn of the event loop, so that the panel stays usable
 
     # Runs ----------------------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             CAMERAS.name: [self.cameras.show_cameras],
             DENSE.name: [self.cameras.show_points],
         }
-        functions = show.get(name, [lambda: self.clinic.stage_done(name)])
+        functions = show.get(name, [lambda: self.clinic.stage_done(name), lambda: self.neural.stage_done(name)])
         for function in (*([] if skipped else functions), self.refresh):
             qt.QTimer.singleShot(0, function)
 

@@ -78,13 +78,13 @@ class CamerasSection:
         lines = [_("Placed: {names}.").format(names=", ".join(name[:-4] for name in cameras))]
         lines += self.reconstruction.warnings
         self._ui.camerasText.text = " ".join(lines)
-        upright = self._upright()
+        upright = self.to_patient()
         nodes.show_cameras(self._module.case_folder, {name: camera.moved(upright) for name, camera in cameras.items()})
         if not self._module.has(DENSE):
             points = upright.apply(self.reconstruction.points_world)
             nodes.show_cloud(self._module.case_folder, points, self.reconstruction.colors)
 
-    def _upright(self):
+    def to_patient(self):
         """The similarity from world to patient space, or to an upright frame of about life-size while there is no surface."""
         return self._module.result.world_to_patient() or world_upright(list(self.reconstruction.cameras.values()))
 
@@ -95,6 +95,6 @@ class CamerasSection:
         if cloud is None:
             return
         self.points_world = cloud.points_world.astype(float)
-        upright = self._upright()
+        upright = self.to_patient()
         step = max(1, len(cloud.points_world) // SHOWN_POINTS)
         nodes.show_cloud(self._module.case_folder, upright.apply(self.points_world[::step]), cloud.colors[::step])

@@ -4,9 +4,10 @@ from typing import Any
 
 from ..core.stage import Capability, Stage
 from .clinic import CLINIC
+from .refinement import REFINEMENT
 from .torso import TORSO
 
-CAPABILITIES = (TORSO, CLINIC)
+CAPABILITIES = (TORSO, REFINEMENT, CLINIC)
 STAGES = tuple(stage for capability in CAPABILITIES for stage in capability.stages)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import OptionError
 from .options import Option
-from .settings import QUALITIES, Settings, Stages, every_option, quality_values
+from .settings import FILE_NAME, QUALITIES, Settings, Stages, every_option, quality_values, read_settings
 
 
 def add_options(parser: argparse.ArgumentParser, stages: Stages) -> None:
@@ -65,6 +65,16 @@ def settings_of(options: argparse.Namespace, stages: Stages) -> Settings:
     names = (option.name for option in every_option(stages))
     given = {name: getattr(options, name) for name in names if hasattr(options, name)}
     return Settings().with_values(stages, {**quality_values(stages, options.quality), **given})
+
+
+def settings_given(options: argparse.Namespace, folder: Path, stages: Stages) -> Settings:
+    """Return a case's own settings, with what the command line gives."""
+    stages = tuple(stages)
+    own = read_settings(folder, stages, others=True) if (folder / FILE_NAME).is_file() else Settings()
+    names = (option.name for option in every_option(stages))
+    given = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    quality = {} if options.quality == QUALITIES[0] else quality_values(stages, options.quality)
+    return own.with_values(stages, {**quality, **given})
 
 
 def _default_words(option: Option) -> str:

@@ -48,6 +48,19 @@ class Process:
             distributed.all_reduce(values)
         return values
 
+    def shared(self, evaluate: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> np.ndarray:
+        """Return the (N,) values at (N, 3) points, of which each process evaluates its share."""
+        if self.count == 1:
+            return evaluate(points)
+        values = np.zeros(len(points), np.float32)
+        values[self.rank :: self.count] = evaluate(points[self.rank :: self.count])
+        return self.sum(torch.from_numpy(values).to(self.device)).cpu().numpy()
+
+    def leave(self) -> None:
+        """Leave the other processes."""
+        if self.count > 1:
+            distributed.destroy_process_group()
+
     def of_first(self, compute: Callable[[], float]) -> float:
         """Return what the first process computes, to all, so that they never decide differently."""
         if self.count == 1:
@@ -77,8 +90,8 @@ class Schedule:
 class Judged(Protocol):
     """A state of what is trained."""
 
-    def error_mm(self) -> float:
-        """Its validation error."""
+    def error(self) -> float:
+        """Its validation error, in the trainee's unit."""
 
     def picture(self) -> np.ndarray | None:
         """(H, W, 3) uint8 picture of it, if there is one."""
@@ -94,6 +107,10 @@ class Trainee(Protocol):
     @property
     def terms(self) -> tuple[str, ...]:
         """Names of what forward returns."""
+
+    @property
+    def unit(self) -> str:
+        """Of the validation error."""
 
     @property
     def decisive(self) -> dict[str, Any]:
@@ -123,7 +140,7 @@ def train(trainee: Trainee, schedule: Schedule, process: Process, work: Path, pr
         progress: reported every 100 steps.
 
     Returns:
-        the best validation error, mm.
+        the best validation error.
 
     Raises:
         ShapeModelError: a batch that the processes cannot share, a checkpoint of another training, or a loss that is no longer a
@@ -131,10 +148,10 @@ def train(trainee: Trainee, schedule: Schedule, process: Process, work: Path, pr
         CaseError: the disk is full; the last checkpoint stays.
     """
     if schedule.batch % process.count:
-        raise ShapeModelError(f"batch_subjects ({schedule.batch}) must be a multiple of the {process.count} processes.")
+        raise ShapeModelError(f"A step's batch ({schedule.batch}) must be a multiple of the {process.count} processes.")
     optimisation, checkpoint = _Optimisation.of(trainee, schedule, process), work / "checkpoint.pt"
     first, best = _resume(checkpoint, optimisation, process) if checkpoint.exists() else (0, _Best(math.inf, 0, {}))
-    board = _Board(work) if process.rank == 0 else None
+    board = _Board(work, trainee.unit) if process.rank == 0 else None
     for step in range(first, schedule.steps):
         if best.stale >= schedule.patience:
             break
@@ -148,27 +165,25 @@ def train(trainee: Trainee, schedule: Schedule, process: Process, work: Path, pr
         done, last = step + 1, step + 1 == schedule.steps
         if done % schedule.validate_every == 0 or last:
             judged = trainee.judged()
-            error = process.of_first(judged.error_mm)
+            error = process.of_first(judged.error)
             best = best.after(error, trainee.module)
             if board is not None:
                 board.validation(done, error, judged)
         if board is not None and (done % REPORT_EVERY == 0 or last):
             values = dict(zip(trainee.terms, (float(value) for value in record), strict=True))
             board.scalars(done, values)
-            progress(done / schedule.steps, _words(done, values, best.error_mm))
+            progress(done / schedule.steps, _words(done, values, best.error, trainee.unit))
         if board is not None and (done % CHECKPOINT_EVERY == 0 or last):
             _save_checkpoint(checkpoint, done, optimisation, best)
     trainee.module.load_state_dict(best.state)
     if board is not None:
         board.close()
-    if process.count > 1:
-        distributed.destroy_process_group()
-    return best.error_mm
+    return best.error
 
 
-def _words(step: int, values: dict[str, float], error_mm: float) -> str:
+def _words(step: int, values: dict[str, float], error: float, unit: str) -> str:
     told = ", ".join(f"{name} {value:.5f}" for name, value in values.items())
-    return f"step {step}, {told}" + (f", validation {error_mm:.2f} mm" if math.isfinite(error_mm) else "")
+    return f"step {step}, {told}" + (f", validation {error:.2f} {unit}" if math.isfinite(error) else "")
 
 
 @dataclass(frozen=True)
@@ -208,25 +223,25 @@ class _Optimisation:
 
 
 def _rate(step: int, steps: int) -> float:
-    """Warm-up, then a cosine that falls to a hundredth."""
+    """Warm-up, over a tenth of short trainings, then a cosine that falls to a hundredth."""
     cosine = 0.5 * (1 + math.cos(math.pi * min(step / max(steps, 1), 1.0)))
-    return min(1.0, (step + 1) / WARM_UP) * (0.01 + 0.99 * cosine)
+    return min(1.0, (step + 1) / max(min(WARM_UP, steps // 10), 1)) * (0.01 + 0.99 * cosine)
 
 
 @dataclass(frozen=True)
 class _Best:
     """The best validation so far: its error, how many came since, and the state."""
 
-    error_mm: float
+    error: float
     stale: int
     state: dict
 
-    def after(self, error_mm: float, module: nn.Module) -> _Best:
+    def after(self, error: float, module: nn.Module) -> _Best:
         """Return what is the best after another validation; one better by less than `SMALLEST_IMPROVEMENT` counts as stale."""
-        stale = 0 if error_mm < self.error_mm * (1 - SMALLEST_IMPROVEMENT) else self.stale + 1
-        if self.state and not error_mm < self.error_mm:
-            return _Best(self.error_mm, stale, self.state)
-        return _Best(error_mm, stale, {key: value.detach().cpu().clone() for key, value in module.state_dict().items()})
+        stale = 0 if error < self.error * (1 - SMALLEST_IMPROVEMENT) else self.stale + 1
+        if self.state and not error < self.error:
+            return _Best(self.error, stale, self.state)
+        return _Best(error, stale, {key: value.detach().cpu().clone() for key, value in module.state_dict().items()})
 
 
 def _save_checkpoint(path: Path, step: int, optimisation: _Optimisation, best: _Best) -> None:
@@ -236,7 +251,7 @@ def _save_checkpoint(path: Path, step: int, optimisation: _Optimisation, best: _
         "losses": optimisation.trainee.module.state_dict(),
         "optimizer": optimisation.optimizer.state_dict(),
         "schedule": optimisation.rate.state_dict(),
-        "best": {"error_mm": best.error_mm, "stale": best.stale, "state": best.state},
+        "best": {"error": best.error, "stale": best.stale, "state": best.state},
     }
     with disk_errors(path.parent), replacing(path) as temporary:
         try:
@@ -257,14 +272,15 @@ def _resume(path: Path, optimisation: _Optimisation, process: Process) -> tuple[
     module.load_state_dict(state["losses"])
     optimisation.optimizer.load_state_dict(state["optimizer"])
     optimisation.rate.load_state_dict(state["schedule"])
-    return state["step"], _Best(**state["best"])
+    return state["step"], _Best(*state["best"].values())  # by position: older checkpoints call the error otherwise
 
 
 class _Board:
     """TensorBoard's records: scalars and pictures; none where the package is not installed."""
 
-    def __init__(self, work: Path):
+    def __init__(self, work: Path, unit: str):
         self._writer: Any = None
+        self._tag = f"validation_{unit.replace(' ', '_')}"
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -276,10 +292,10 @@ class _Board:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
-    def validation(self, step: int, error_mm: float, judged: Judged) -> None:
+    def validation(self, step: int, error: float, judged: Judged) -> None:
         if self._writer is None:
             return
-        self._writer.add_scalar("validation_mm", error_mm, step)
+        self._writer.add_scalar(self._tag, error, step)
         if (picture := judged.picture()) is not None:
             self._writer.add_image("mean shape", picture, step, dataformats="HWC")
 

@@ -357,6 +357,12 @@ def from_pycolmap(model, names: tuple[str, ...], source: str) -> CameraReconstru
             image.name, camera.width, camera.height, intrinsics, distortion, pose.rotation.matrix(), pose.translation
         )
     points = list(model.points3D.values())
+    number = {key: index for index, key in enumerate(model.points3D)}
+    sightings = {
+        image.name: np.array([number[mark.point3D_id] for mark in image.points2D if mark.has_point3D()], np.int32)
+        for image in model.images.values()
+        if image.name in cameras
+    }
     lost = tuple(name for name in names if name not in cameras)
     return CameraReconstruction(
         cameras=cameras,
@@ -367,6 +373,7 @@ def from_pycolmap(model, names: tuple[str, ...], source: str) -> CameraReconstru
         reprojection_error_px=float(model.compute_mean_reprojection_error()),
         source=source,
         warnings=lost_warning(lost, len(names)),
+        sightings=sightings,
     )
 
 

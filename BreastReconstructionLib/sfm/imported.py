@@ -166,8 +166,10 @@ def _renamed(result: CameraReconstruction, names: tuple[str, ...], aliases: dict
         )
     check_registered(len(cameras), len(names))
     lost = tuple(name for name in names if name not in cameras)
+    sightings = {by_name[Path(name).name]: points for name, points in result.sightings.items() if Path(name).name in by_name}
     return CameraReconstruction(
         cameras=dict(sorted(cameras.items())),
+        sightings=sightings,
         lost=lost,
         points_world=result.points_world,
         colors=result.colors,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +38,7 @@ class CameraReconstruction:
         reprojection_error_px: mean over all observations.
         source: how it was made, in words.
         warnings: what the user should know.
+        sightings: image name -> (K,) indices of the points that it sees; empty where the source does not say.
     """
 
     cameras: dict[str, Camera]
@@ -47,6 +49,14 @@ class CameraReconstruction:
     reprojection_error_px: float
     source: str
     warnings: tuple[str, ...] = ()
+    sightings: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def seen(self, names: tuple[str, ...]) -> np.ndarray:
+        """(V, N) which of the named images sees which point; all of them where the source does not say."""
+        seen = np.full((len(names), len(self.points_world)), not self.sightings)
+        for row, name in zip(seen, names, strict=True):
+            row[self.sightings.get(name, [])] = True
+        return seen
 
     def save(self, folder: Path) -> None:
         """Write one JSON of the cameras and one npz of the points beside it."""
@@ -76,6 +86,9 @@ class CameraReconstruction:
             points_world=self.points_world,
             colors=self.colors,
             track_lengths=self.track_lengths,
+            sighting_names=np.array(list(self.sightings), str),
+            sighting_counts=np.array([len(points) for points in self.sightings.values()], int),
+            sighting_points=np.concatenate([*self.sightings.values(), np.empty(0, int)]).astype(np.int32),
         )
 
     @classmethod
@@ -96,7 +109,13 @@ class CameraReconstruction:
                 reprojection_error_px=document["reprojection_error_px"],
                 source=document["source"],
                 warnings=tuple(document["warnings"]),
+                sightings=_sightings(points) if "sighting_names" in points else {},  # cases of up to 0.7 have none
             )
+
+
+def _sightings(file: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    parts = np.split(file["sighting_points"], np.cumsum(file["sighting_counts"])[:-1])
+    return {str(name): points for name, points in zip(file["sighting_names"], parts, strict=False)}
 
 
 class CameraBackend(Protocol):

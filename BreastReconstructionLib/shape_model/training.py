@@ -132,6 +132,7 @@ class ShapeModelTraining:
     """Network and codes of all subjects, as the trainer wants them."""
 
     terms = ("loss", "distance", "anchor", "code")
+    unit = "mm"
 
     def __init__(self, training_set: TrainingSet, validation: list[Subject], settings: TrainingSettings, process: Process):
         size = VARIANTS[settings.variant]
@@ -198,7 +199,7 @@ class _JudgedModel:
     shape_model: ShapeModel
     validation: list[Subject]
 
-    def error_mm(self) -> float:
+    def error(self) -> float:
         """Error on the validation subjects."""
         return validation_error_mm(self.shape_model, self.validation)
 
@@ -236,6 +237,7 @@ def train(
     training = ShapeModelTraining(training_set, validation, settings, process)
     schedule = Schedule(settings.steps, settings.batch_subjects, settings.validate_every, settings.patience)
     error_mm = trainer.train(training, schedule, process, work, progress or Progress())
+    process.leave()
     return training.model({"validation_mm": round(error_mm, 4)})
 
 

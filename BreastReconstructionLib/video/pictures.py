@@ -41,13 +41,13 @@ def picture_folder(folder: Path) -> PictureFolder:
     Raises:
         VideoError: there are none.
     """
-    visible = [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
-    files = [path for path in visible if path.suffix.lower() in IMAGE_ENDINGS]
+    visible = _visible(folder)
+    files = every_picture(folder)
     unread = Counter(path.suffix.upper()[1:] for path in visible if path.suffix.lower() in UNREAD_ENDINGS)
     left_out = " and ".join(f"{count} {kind}" for kind, count in sorted(unread.items()))
     if not files:
         raise VideoError(_no_pictures(folder, left_out))
-    files, copies = _without_copies(sorted(files, key=natural_key))
+    files, copies = _without_copies(files)
     notes = []
     if left_out:
         notes.append(f"{left_out} pictures of the folder cannot be read and were left out; export all of them as JPEG.")
@@ -60,6 +60,15 @@ def picture_folder(folder: Path) -> PictureFolder:
             notes.append("The pictures are ordered by the time at which they were taken, which is not that of their names.")
         files = by_time
     return PictureFolder(tuple(files), tuple(notes))
+
+
+def every_picture(folder: Path) -> list[Path]:
+    """Return the pictures of a folder, by name, copies too; empty if there are none."""
+    return sorted((path for path in _visible(folder) if path.suffix.lower() in IMAGE_ENDINGS), key=natural_key)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
 
 
 def _no_pictures(folder: Path, left_out: str) -> str:

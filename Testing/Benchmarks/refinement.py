@@ -9,6 +9,7 @@ import numpy as np
 
 from BreastReconstructionLib.measurement.regions import DETAILS
 
+from .neural import neural
 from .outside import checked
 from .video_parts import VIDEOS, stages_of
 
@@ -36,6 +37,7 @@ def refinement(folder: Path) -> dict:
         "videos_after_mm": means["after"],
         "seconds": float(np.mean([row["seconds"] for row in (*detailed, *plain)])),
         "detailed": detailed,
+        "neural": neural(folder),
     }
     print(
         f"scars, folds, moles: {result['details_gain_percent']:.0f} % less; nipples {result['nipples_gain_percent']:.0f} % less; "

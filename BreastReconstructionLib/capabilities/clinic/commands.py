@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ...core.arguments import settings_given
 from ...core.case import Case
 from ...core.commands import Commands
 from ...core.console import Console
 from ...core.run import run
-from ...core.settings import Settings, every_option, read_settings
 from ...core.stage import Stage, stage_named
 from . import CLINIC
 from .results import DECIDED_BY
@@ -48,18 +48,12 @@ def _visits(options: argparse.Namespace, console: Console) -> None:
     console.say(f"{len(series.rows)} numbers of {len(series.visits)} visits are in {options.output}.", file=str(options.output))
 
 
-def settings_given(options: argparse.Namespace, folder: Path) -> Settings:
-    """Return the case's own settings, with what the command line gives."""
-    own = read_settings(folder, CLINIC.stages, others=True) if (folder / "settings.json").is_file() else Settings()
-    names = (option.name for option in every_option(CLINIC.stages))
-    return own.with_values(CLINIC.stages, {name: getattr(options, name) for name in names if hasattr(options, name)})
-
-
 def _run(options: argparse.Namespace, console: Console) -> None:
     goal = stage_named(options.goal, CLINIC.stages)
     if goal is not SKIN:
         Case(options.output)  # it must be there
-    case = run(options.output, CLINIC, settings_given(options, options.output), (goal,), console.event, console.token)
+    settings = settings_given(options, options.output, CLINIC.stages)
+    case = run(options.output, CLINIC, settings, (goal,), console.event, console.token)
     say_result(case, goal, console)
 
 

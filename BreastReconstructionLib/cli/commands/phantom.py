@@ -16,7 +16,10 @@ def add(commands: Commands) -> None:
     torso = kinds.add("torso", "one torso: mesh and landmarks", _torso)
     video = kinds.add("video", "one phone-like video with its truth", _video)
     scan = kinds.add("scan", "one CT-like or MRI-like volume with its truth", _scan)
-    for sub in (torso, video, scan):
+    thing = kinds.add("object", "pictures of an object that is no torso, with masks and its truth", _object)
+    thing.add_argument("--pictures", type=int, default=12, metavar="N", help="number of pictures, all around (default 12)")
+    thing.add_argument("--size", type=int, default=256, metavar="PX", help="side of a picture (default 256)")
+    for sub in (torso, video, scan, thing):
         sub.add_argument("--seed", type=int, default=0, help="which body; the same seed gives the same files")
         sub.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
     video.add_argument("--frames", type=int, default=100, help="number of frames, at 10 a second (default 100)")
@@ -95,6 +98,14 @@ def _video(options: argparse.Namespace, console: Console) -> None:
 
     path = write_phantom_video(options.output, settings, console.progress("phantom"))
     console.say(f"The video of seed {options.seed} and its truth are in {options.output}.", video=str(path))
+
+
+def _object(options: argparse.Namespace, console: Console) -> None:
+    from ...phantom.thing import PhantomThingSettings, write_phantom_thing
+
+    settings = PhantomThingSettings(options.seed, options.pictures, options.size)
+    path = write_phantom_thing(options.output, settings, console.progress("phantom"))
+    console.say(f"The pictures of seed {options.seed} and their truth are in {options.output}.", pictures=str(path))
 
 
 def _scan(options: argparse.Namespace, console: Console) -> None:

@@ -6,6 +6,8 @@ import argparse
 import importlib.util
 from pathlib import Path
 
+from ...capabilities.refinement import REFINEMENT
+from ...capabilities.refinement.stages import EXTRACT, NEURAL
 from ...core.commands import Commands
 from ...core.console import Console
 from ...phantom import POPULATION_NAMES
@@ -29,6 +31,10 @@ def add(commands: Commands) -> None:
     words = "folder: scan.ply (.obj, .stl, .vtp) beside scan.mrk.json, .pp or .csv"
     prepare.add_argument("scans", type=Path, metavar="SCANS", help=words)
     prepare.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".h5 to write")
+    words = "the neural surface of a case's frames, into another folder; resumes; under torchrun on several graphics cards"
+    neural = sources.add("neural", words, _neural, REFINEMENT.stages)
+    neural.add_argument("case", type=Path, metavar="CASE", help="case folder with cameras; it is only read")
+    neural.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for mesh and checkpoint")
     words = "by a configuration file; resumes; under torchrun on several graphics cards"
     config = sources.add("run", words, _run)
     config.add_argument("config", type=Path, metavar="CONFIG", help="JSON with data, work, output and any training setting")
@@ -68,6 +74,17 @@ def _prepare(options: argparse.Namespace, console: Console) -> None:
     notes = prepare_scans(options.scans, options.output, console.progress("prepare"))
     lines = [f"The training data are in {options.output}.", *(f"Note: {note}." for note in notes)]
     console.say("\n".join(lines), data=str(options.output), notes=notes)
+
+
+def _neural(options: argparse.Namespace, console: Console) -> None:
+    from ...capabilities.refinement.neural import learn_outside
+    from ...core.case import Case
+
+    settings = options.settings_of(options)
+    case, cells = Case(options.case), settings.of(EXTRACT).neural_cells
+    path = learn_outside(case, settings.of(NEURAL), cells, options.output, console.progress("neural"))
+    if path is not None:
+        console.say(f"The surface is in {path}; it is in the frame of the cameras, without a unit.", mesh=str(path))
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:

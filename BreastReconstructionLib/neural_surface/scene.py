@@ -1,0 +1,222 @@
+"""What pictures, masks and sparse points say of one object, brought into the unit ball."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..core.errors import CameraError
+from ..geometry.cameras import Camera, triangulate
+from ..geometry.pictures import shrunk_picture
+from ..geometry.transforms import Similarity
+from ..sfm.reconstruction import CameraReconstruction, subject_sphere
+from .masks import shrunk_mask
+from .rendering import Rays
+
+# The ball is so much larger than the object in it. Sparse points are the object's that lie in so many of its masks.
+ROOM, FEWEST_INSIDE = 1.15, 0.9
+# By how much the window of a picture that is searched for the ball is larger than the ball.
+WINDOW = 1.2
+# Of the rays of a step, drawn from the object where there are masks.
+ON_OBJECT = 0.6
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """N pixels whose rays meet the ball.
+
+    Attributes:
+        view: (N,) number of the picture.
+        normalized: (N, 2) undistorted, on the plane z = 1 of its camera.
+        color: (N, 3) uint8 RGB.
+        masked: (N,) whether it shows the object; None without masks.
+    """
+
+    view: np.ndarray
+    normalized: np.ndarray
+    color: np.ndarray
+    masked: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Pictures of one object.
+
+    Attributes:
+        names: of the pictures.
+        cameras: of the unit ball, in that order, of the shrunk pictures.
+        pixels: of all pictures.
+        points: (P, 3) sparse points of the object, in the ball.
+        seen: (V, P) which picture saw which point.
+        world_to_ball: from the cameras' world.
+    """
+
+    names: tuple[str, ...]
+    cameras: tuple[Camera, ...]
+    pixels: Pixels
+    points: np.ndarray
+    seen: np.ndarray
+    world_to_ball: Similarity
+
+    def rays(self, chosen: np.ndarray, spread: torch.Tensor, device: str) -> Rays:
+        """Return the rays of (R,) chosen pixels; `spread` says where samples lie, see Rays."""
+        pixels = self.pixels
+        view = pixels.view[chosen]
+        rotations = np.array([camera.rotation for camera in self.cameras])[view]
+        directions = np.einsum("ni,nij->nj", np.column_stack([pixels.normalized[chosen], np.ones(len(chosen))]), rotations)
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        origins = np.array([camera.center_world for camera in self.cameras])[view]
+        nearest, half = _through_ball(origins, directions)
+        on = lambda values: torch.as_tensor(values, dtype=torch.float32, device=device)
+        return Rays(
+            on(origins),
+            on(directions),
+            on(np.maximum(nearest - half, 0.0)),
+            on(nearest + half),
+            torch.as_tensor(view.astype(np.int64), device=device),
+            on(pixels.color[chosen] / 255.0),
+            None if pixels.masked is None else on(pixels.masked[chosen]),
+            spread.to(device),
+        )
+
+    def of_object(self) -> Scene:
+        """Return the scene of those pixels alone that show the object."""
+        assert self.pixels.masked is not None
+        kept = self.pixels.masked
+        values = {name: getattr(self.pixels, name)[kept] for name in ("view", "normalized", "color", "masked")}
+        return replace(self, pixels=Pixels(**values))
+
+    def draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
+        """Draw pixels, with masks more of them on the object."""
+        masked = self.pixels.masked
+        if masked is None:
+            return generator.integers(len(self.pixels.view), size=count)
+        on, off = np.flatnonzero(masked), np.flatnonzero(~masked)
+        first = count if len(off) == 0 else round(ON_OBJECT * count)
+        return np.concatenate([generator.choice(on, first), generator.choice(off, count - first) if count > first else on[:0]])
+
+
+def _through_ball(origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) lengths to the point of each ray that is nearest to the middle of the unit ball, and from there to its surface; the
+    second is NaN where the ray misses it.
+    """
+    nearest = -(origins * directions).sum(axis=1)
+    squared = 1 - ((origins + nearest[:, None] * directions) ** 2).sum(axis=1)
+    return nearest, np.sqrt(np.where(squared > 0, squared, np.nan))
+
+
+def ball_of_masks(cameras: Mapping[str, Camera], masks: Mapping[str, np.ndarray]) -> tuple[np.ndarray, float]:
+    """Return middle (3,) and radius of a ball that holds what (H, W) masks show, in world.
+
+    Raises:
+        CameraError: the masks' middles do not meet: they do not show one object.
+    """
+    used = [cameras[name] for name in masks]
+    middles = np.array([[np.mean(axis) + 0.5 for axis in np.nonzero(mask)[::-1]] for mask in masks.values()])
+    center = triangulate(used, middles)
+    radii = []
+    for camera, mask in zip(used, masks.values(), strict=True):
+        edge = np.argwhere(mask & ~_eroded(mask))[:, ::-1] + 0.5
+        rays = camera.rays_world(edge)
+        across = np.linalg.norm(np.cross(center - camera.center_world, rays), axis=1)
+        radii.append(np.percentile(across, 99))
+    distance = np.median([np.linalg.norm(camera.center_world - center) for camera in used])
+    if max(radii) > 0.9 * distance:
+        raise CameraError("The masks do not show one object: what they mark in different pictures does not meet in space.")
+    return center, ROOM * float(max(radii))
+
+
+def _eroded(mask: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).astype(bool)
+
+
+def ball_of_cameras(cameras: list[Camera], share: float) -> tuple[np.ndarray, float]:
+    """Return middle (3,) and radius of the ball that all cameras look at, its radius as a share of their distance."""
+    center, distance = subject_sphere(cameras)
+    return center, share * distance
+
+
+def scene_of(
+    reconstruction: CameraReconstruction,
+    read: Callable[[str], np.ndarray],
+    masks: Mapping[str, np.ndarray],
+    ball: tuple[np.ndarray, float],
+    longest_px: int,
+) -> Scene:
+    """Gather what the pictures show of a ball.
+
+    Args:
+        reconstruction: cameras and sparse points, world.
+        read: (H, W, 3) BGR picture of a name.
+        masks: (H, W) of every picture; empty for none.
+        ball: middle and radius, world.
+        longest_px: longer side to which pictures are shrunk.
+
+    Raises:
+        CameraError: no picture shows the ball.
+    """
+    center, radius = ball
+    to_ball = Similarity(1.0 / radius, np.eye(3), -center / radius)
+    cameras, parts = [], []
+    for number, (name, camera) in enumerate(reconstruction.cameras.items()):
+        small = camera.moved(to_ball).shrunk(longest_px)
+        picture = shrunk_picture(read(name), small)
+        mask = shrunk_mask(masks[name], small) if masks else None
+        cameras.append(small)
+        parts.append(_pixels_of(number, small, picture, mask))
+    pixels = Pixels(
+        *(np.concatenate([getattr(part, field) for part in parts]) for field in ("view", "normalized", "color")),
+        np.concatenate([part.masked for part in parts if part.masked is not None]) if masks else None,
+    )
+    if len(pixels.view) == 0 or (pixels.masked is not None and not pixels.masked.any()):
+        raise CameraError("No picture shows what the cameras look at; walk around the object with the camera on it.")
+    scene = Scene(
+        tuple(reconstruction.cameras), tuple(cameras), pixels, np.empty((0, 3)), np.empty((len(cameras), 0), bool), to_ball
+    )
+    return _with_points(scene, reconstruction, masks)
+
+
+def _pixels_of(number: int, camera: Camera, picture: np.ndarray, mask: np.ndarray | None) -> Pixels:
+    # Only the window in which the ball is seen is looked at; lenses bend little within it.
+    middle, depth = camera.project(np.zeros((1, 3)))
+    reach = WINDOW * camera.intrinsics[0, 0] / max(depth[0] - 1.0, 1e-3)
+    bounds = [
+        (max(int(at - reach), 0), min(int(at + reach) + 2, size)) for at, size in zip(middle[0], (camera.width, camera.height))
+    ]
+    columns, rows = (np.arange(low, max(high, low)) for low, high in bounds)
+    x, y = (values.ravel() for values in np.meshgrid(columns, rows))
+    normalized = camera.normalized(np.column_stack([x, y]) + 0.5)
+    rays = camera.rays_of_normalized_world(normalized)
+    rays /= np.linalg.norm(rays, axis=1, keepdims=True)
+    _, half = _through_ball(np.broadcast_to(camera.center_world, rays.shape), rays)
+    kept = np.flatnonzero(np.isfinite(half))
+    return Pixels(
+        np.full(len(kept), number, np.int32),
+        normalized[kept].astype(np.float32),
+        picture[y[kept], x[kept], ::-1],
+        None if mask is None else mask[y[kept], x[kept]],
+    )
+
+
+def _with_points(scene: Scene, reconstruction: CameraReconstruction, masks: Mapping[str, np.ndarray]) -> Scene:
+    """Add the sparse points in the ball, and with masks those that lie in the object's masks."""
+    points = scene.world_to_ball.apply(reconstruction.points_world)
+    kept = np.linalg.norm(points, axis=1) < 1.0
+    inside, looked = np.zeros(len(points)), np.zeros(len(points))
+    for name, mask in masks.items():
+        camera = reconstruction.cameras[name]
+        pixels, depth = camera.project(reconstruction.points_world)
+        with np.errstate(invalid="ignore"):
+            there = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < [camera.width, camera.height]).all(axis=1)
+        x, y = pixels[there].astype(int).T
+        looked[there] += 1
+        inside[there] += mask[y, x]
+    if masks:
+        kept &= inside >= FEWEST_INSIDE * np.maximum(looked, 1)
+    seen = reconstruction.seen(scene.names)
+    return replace(scene, points=points[kept], seen=seen[:, kept])
