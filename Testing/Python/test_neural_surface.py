@@ -326,7 +326,9 @@ def test_a_number_that_is_none_ends_the_training_in_a_sentence(thing, tmp_path):
 
 @pytest.mark.fast
 def test_training_goes_on_from_its_checkpoint_as_if_never_stopped(thing, tmp_path, monkeypatch):
-    monkeypatch.setattr(neural.train_surface.__globals__["trainer"], "CHECKPOINT_EVERY", 25)  # as often as the ball is looked at anew
+    monkeypatch.setattr(
+        neural.train_surface.__globals__["trainer"], "CHECKPOINT_EVERY", 25
+    )  # as often as the ball is looked at anew
 
     class Enough(Exception):
         pass

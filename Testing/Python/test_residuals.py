@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from BreastReconstructionLib.measurement.residuals import doubt_of_residuals, misfit
+from BreastReconstructionLib.measurement.residuals import doubt_of_residuals, misfit, scatter_about_neighbours
 
 pytestmark = pytest.mark.fast
 
@@ -30,3 +31,13 @@ def test_a_run_like_that_of_stretched_pixels_is_said_and_its_uncertainty_grows()
 def test_the_uncertainty_never_shrinks_as_residuals_grow(reprojection, p95, factor):
     assert misfit(reprojection * factor, 1920, p95) >= misfit(reprojection, 1920, p95) >= 1.0
     assert misfit(reprojection, 1920, p95 * factor) >= misfit(reprojection, 1920, p95)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.floats(0.2, 1.2), st.integers(0, 10**6))
+def test_points_scatter_by_their_noise_about_a_curved_surface(noise_mm, seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(-100, 100, (2, 12_000))
+    z = 0.002 * x**2 - 0.001 * x * y + rng.normal(0, noise_mm, len(x))
+    assert scatter_about_neighbours(np.column_stack([x, y, z])) == pytest.approx(noise_mm, rel=0.1)
+    assert math.isnan(scatter_about_neighbours(np.zeros((5, 3))))

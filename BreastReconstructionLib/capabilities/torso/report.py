@@ -14,7 +14,7 @@ from ...core.progress import Progress
 from ...core.run import Inputs
 from ...landmarks.names import LANDMARK_NAMES
 from ...measurement.accuracy import read_truth, score
-from ...measurement.residuals import doubt_of_residuals
+from ...measurement.residuals import doubt_of_residuals, scatter_about_neighbours
 from ...measurement.skin import doubts_of_skin
 from ...mesh.mesh import TriangleMesh
 from ...mesh.picture import outlines
@@ -111,7 +111,7 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
             "dense": len(inputs.result(DENSE).points_world),
             "on_torso": len(aligned.points_model),
             "not_skin": len(aligned.other_model),
-            "median_noise_mm": float(np.median(aligned.noise_model) * mm_per_unit),
+            "scatter_mm": _finite(scatter_about_neighbours(aligned.points_model) * mm_per_unit),
         },
         "landmarks": {
             name: {

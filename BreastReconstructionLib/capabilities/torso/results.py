@@ -207,7 +207,7 @@ def report_lines(report: dict) -> list[str]:
         *([f"Markers in view: {'; '.join(scale['markers_in_view'])}."] if len(scale["markers_in_view"]) > 1 else []),
         f"Handedness: {report['handedness']}.",
         f"Frames: {frames['registered']} of {frames['selected']} placed in space. Cameras: {report['cameras']['source']}.",
-        f"Points: {points['on_torso']} measured on the torso, noise {points['median_noise_mm']:.1f} mm (median). "
+        f"Points: {points['on_torso']} measured on the torso{_scatter_words(points)}. "
         f"Fit: {fit['residual_median_mm']:.1f} mm median distance of points to the surface, 95 % within "
         f"{fit['residual_p95_mm']:.1f} mm; model {fit['model']}.",
         f"Surface: uncertain by {surface['median_uncertainty_mm']:.1f} mm where a frame sees it (one standard deviation, median; "
@@ -217,6 +217,12 @@ def report_lines(report: dict) -> list[str]:
         "Straight distances: " + "; ".join(f"{name} {mm:.0f} mm" for name, mm in report["distances_mm"].items()) + ".",
     ]
     return lines + [f"Note: {warning}" for warning in report["warnings"]]
+
+
+def _scatter_words(points: dict) -> str:
+    """Nothing of reports up to 0.7: their noise was that of a triangulation's rays, a tenth of the true one."""
+    scatter = points.get("scatter_mm")
+    return "" if scatter is None else f"; they scatter by {scatter:.1f} mm about their neighbours (one standard deviation)"
 
 
 def _evidence_line(shares: dict[str, float]) -> str:
