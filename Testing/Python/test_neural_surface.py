@@ -411,3 +411,34 @@ def test_two_processes_learn_what_one_learns(learned, tmp_path):
     assert two.returncode == 0, two.stderr[-2000:]
     row = scored(tmp_path / "one" / "neural.ply", tmp_path / "two" / "neural.ply")
     assert row["chamfer_mm"] < 1.0, row
+
+
+# In the panel --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_panel_shows_the_learned_surface_and_extracts_it_anew(panel, learned, tmp_path):
+    from BreastReconstructionPanels.neural_section import ROLE
+
+    from BreastReconstructionLib.scene import nodes, patient
+    from Testing.workflow import wait, wait_for_run
+
+    case = tmp_path / "object"
+    shutil.copytree(learned / "case", case)
+    panel.choose_case(str(case))
+    wait(lambda: patient.find_node(case, ROLE) is not None, 20)
+    many = len(nodes.mesh_of(patient.find_node(case, ROLE)).vertices)
+    assert "do not measure it" in panel.neural.text.text
+    panel.ui.option_neural_cells.value = 48
+    panel.neural.button.click()
+    assert "Error" not in wait_for_run(panel)
+    wait(lambda: len(nodes.mesh_of(patient.find_node(case, ROLE)).vertices) < many, 20)
+    assert panel.neural.state.text == "Done."
+    panel.choose_case("")
+
+
+def test_without_cameras_the_panel_says_what_is_missing(panel, tmp_path):
+    panel.choose_case(str(tmp_path / "empty"))
+    panel.refresh()
+    assert panel.neural.state.text == "Needs cameras."
+    assert not panel.neural.button.enabled
+    panel.choose_case("")
