@@ -20,6 +20,7 @@ import scipy.sparse as sparse
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
+from ..core.errors import FitError
 from ..core.progress import Progress
 from ..geometry.cameras import Camera
 from ..geometry.pictures import sample_picture
@@ -35,6 +36,7 @@ STEP_MM = 0.25
 # Rounds in which light and what the places look like are told apart, and in which outliers lose their weight.
 LIGHT_ROUNDS, KERNEL_ROUNDS = 3, 3
 ANCHORS = 8
+NO_SOLUTION = "The comparison of the frames has no solution; look whether they show the patient."
 # Of grey levels; the darkest say nothing.
 LOGARITHMS = np.log(np.maximum(np.arange(256), 4.0)).astype(np.float32)
 
@@ -153,6 +155,9 @@ def find_displacement(
         frames: of the video, in the same frame.
         settings: see PhotometricSettings.
         progress: reported a frame.
+
+    Raises:
+        FitError: no place is seen well by enough frames, or the frames' comparison has no solution.
     """
     nowhere, everywhere = np.zeros(len(mesh.vertices)), np.ones(len(mesh.vertices))
     field, compare = _Field(mesh, settings), _Comparer(mesh, frames, settings)
@@ -163,6 +168,8 @@ def find_displacement(
     weak = strong
     for part, _ in _parts(progress, 0.25, 0.5, range(settings.weak_steps + 1)):
         seen = compare(weak, finest, part)
+        if (seen.views < settings.fewest_views).all():
+            raise FitError(f"No place of the skin is seen well by {settings.fewest_views} frames; film nearer, in better light.")
         costs.append(seen.cost)
         weak = field.solved(seen, everywhere)
     weakened = _gives_way(mesh, costs[0] - costs[-1], seen.views / max(len(frames), 1), settings)
@@ -236,9 +243,14 @@ class _Field:
         """(V,) displacement that the comparison and the prior, which gave way by a (V,) share, agree on."""
         told = self._mixed("worth", weakened) * seen.information
         matrix = sparse.csc_matrix(self._precision(weakened) + sparse.diags(told))
-        factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}, diag_pivot_thresh=0.0)
-        largest = self._settings.largest_mm
-        return np.clip(factor.solve(told * seen.wanted), -largest, largest)
+        try:
+            factor = splu(matrix, permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}, diag_pivot_thresh=0.0)
+        except RuntimeError as error:  # a singular matrix
+            raise FitError(NO_SOLUTION) from error
+        found = factor.solve(told * seen.wanted)
+        if not np.isfinite(found).all():
+            raise FitError(NO_SOLUTION)
+        return np.clip(found, -self._settings.largest_mm, self._settings.largest_mm)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from BreastReconstructionLib.capabilities.torso.results import Refinement
+from BreastReconstructionLib.core.errors import FitError
 from BreastReconstructionLib.core.progress import Progress
 from BreastReconstructionLib.geometry.cameras import Camera
 from BreastReconstructionLib.geometry.transforms import Frame
@@ -130,8 +131,24 @@ def test_what_passes_before_the_skin_is_left_out(plane):
 
 
 def test_places_that_two_frames_see_stay(plane):
-    found = find_displacement(plane, frames_of(bump, VIEWS[:2]), PhotometricSettings(), Progress())
-    assert np.abs(found.displacement_mm).max() < 0.05
+    """A third one looks at one half only."""
+
+    def half(frame):
+        return replace(
+            frame, is_skin=lambda picture: np.arange(picture.shape[1])[None] * np.ones((len(picture), 1)) > SIZE_PX / 2
+        )
+
+    frames = frames_of(bump, VIEWS[:3])
+    found = find_displacement(plane, [*frames[:2], half(frames[2])], PhotometricSettings(), Progress())
+    two = found.views == 2
+    assert 0.2 < two.mean() < 0.8
+    edge = np.abs(plane.vertices[two][:, None] - plane.vertices[~two & (found.views == 3)]).max(axis=2).min(axis=1)
+    assert np.abs(found.displacement_mm[two][edge > 20]).max() < 0.1
+
+
+def test_pictures_without_a_solution_are_told(plane):
+    with pytest.raises(FitError, match="No place of the skin is seen well by 3 frames"):
+        find_displacement(plane, frames_of(bump, VIEWS[:2]), PhotometricSettings(), Progress())
 
 
 def test_a_refinement_fades_out_beyond_what_was_compared(tmp_path):
@@ -140,6 +157,9 @@ def test_a_refinement_fades_out_beyond_what_was_compared(tmp_path):
     given = Refinement(vertices, np.full(500, 0.01), np.zeros(500), np.full(500, 9.0))
     given.save(tmp_path)
     found = Refinement.load(tmp_path)
+    assert found.failed == ""
+    Refinement.nothing("because").save(tmp_path)
+    assert Refinement.load(tmp_path).failed == "because"
     assert found.at(np.zeros((1, 3))) == pytest.approx(0.01, rel=1e-3)
     assert found.at(np.array([[0.2, 0.0, 0.0]])) == pytest.approx(0.0, abs=1e-6)
     assert (Refinement.nothing().at(vertices) == 0).all()

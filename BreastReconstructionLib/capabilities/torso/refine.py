@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ...core.errors import FitError
 from ...core.progress import Progress
 from ...core.run import Inputs
 from ...fields.evaluation import fastest_device
@@ -43,7 +44,11 @@ def run(options: RefineOptions, inputs: Inputs, folder: Path, progress: Progress
         )
         for (name, camera), motion in zip(cameras.items(), found.motion, strict=True)
     ]
-    result = find_displacement(skin.moved(to_mm, Frame.MODEL), moved, PhotometricSettings(), progress.part(0.1, 1.0))
+    try:
+        result = find_displacement(skin.moved(to_mm, Frame.MODEL), moved, PhotometricSettings(), progress.part(0.1, 1.0))
+    except FitError as error:  # the surface is delivered as the shape model draws it, and the report says so
+        Refinement.nothing(str(error)).save(folder)
+        return
     Refinement(skin.vertices, result.displacement_mm / to_mm.scale, result.weakened, result.views).save(folder)
 
 

@@ -77,6 +77,8 @@ def _warnings(inputs: Inputs, model: ShapeModel, motion_mm: float, landmark_dist
             "skin there, or nothing at all. It has no colour there; --remove-contradicted (in the panel, 'Leave out what the "
             "pictures contradict') removes it."
         )
+    if failed := inputs.result(REFINE).failed:
+        warnings.append(f"The surface is not refined by the pictures: {failed}")
     if reasons := unusual(fit, model, landmark_distances_mm):
         warnings.append(
             f"This body is unusual for the shape model ({'; '.join(reasons)}); look at the outline on the frames with care."

@@ -19,6 +19,7 @@ from ...mesh.files import read_mesh, write_ply
 from ...mesh.mesh import TriangleMesh
 
 _UNREFINED_FILE = "unrefined.npy"
+_ARRAYS = ("vertices", "displacement", "weakened", "views")
 # Places that another between them takes its value from, and how far beyond the last of them a displacement fades (3 mm).
 NEAREST, FADES = 4, 0.01
 
@@ -61,18 +62,20 @@ class Refinement:
         displacement: (V,) along its normals, outwards positive; model units.
         weakened: (V,) 0 to 1, where the pictures speak louder than the shape model.
         views: (V,) frames that were compared.
+        failed: why nothing moved although it was asked for, in words; '' if it went well.
     """
 
     vertices: np.ndarray
     displacement: np.ndarray
     weakened: np.ndarray
     views: np.ndarray
+    failed: str = ""
 
     @classmethod
-    def nothing(cls) -> Refinement:
+    def nothing(cls, failed: str = "") -> Refinement:
         """Nothing moves."""
         none = np.empty(0)
-        return cls(np.empty((0, 3)), none, none, none)
+        return cls(np.empty((0, 3)), none, none, none, failed)
 
     def at(self, vertices: np.ndarray) -> np.ndarray:
         """(N,) displacement at (N, 3) places on the fitted surface, fading out beyond where it was found; model units."""
@@ -83,14 +86,15 @@ class Refinement:
 
     def save(self, folder: Path) -> None:
         """Write one file."""
-        values = {name: value.astype(np.float32) for name, value in self.__dict__.items()}
-        np.savez_compressed(folder / "refinement.npz", **values)
+        values = {name: getattr(self, name).astype(np.float32) for name in _ARRAYS}
+        np.savez_compressed(folder / "refinement.npz", failed=np.array(self.failed), **values)
 
     @classmethod
     def load(cls, folder: Path) -> Refinement:
         """Read what `save` wrote."""
         with np.load(folder / "refinement.npz") as file:
-            return cls(*(file[name].astype(float) for name in ("vertices", "displacement", "weakened", "views")))
+            failed = str(file["failed"]) if "failed" in file else ""  # up to 0.7 there was none
+            return cls(**{name: file[name].astype(float) for name in _ARRAYS}, failed=failed)
 
 
 @dataclass(frozen=True)
