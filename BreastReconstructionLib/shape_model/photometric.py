@@ -36,6 +36,8 @@ STEP_MM = 0.25
 # Rounds in which light and what the places look like are told apart, and in which outliers lose their weight.
 LIGHT_ROUNDS, KERNEL_ROUNDS = 3, 3
 ANCHORS = 8
+# Triangles are halved where the prior gave way by more than this.
+FINER_FROM = 0.2
 NO_SOLUTION = "The comparison of the frames has no solution; look whether they show the patient."
 # Of grey levels; the darkest say nothing.
 LOGARITHMS = np.log(np.maximum(np.arange(256), 4.0)).astype(np.float32)
@@ -64,6 +66,7 @@ class PhotometricSettings:
     Attributes:
         blurs_px: standard deviations of the smoothing of the pictures, step by step, by the strong prior.
         weak_blurs_px: the same, where it gave way.
+        fine_blurs_px: the same, once triangles are halved there.
         light_mm: over which light and exposure of a frame vary.
         smallest_cosine: between normal and view: more grazing sights do not count.
         fewest_views: with fewer frames nothing moves.
@@ -80,7 +83,8 @@ class PhotometricSettings:
     """
 
     blurs_px: tuple[float, ...] = (3.0, 1.2)
-    weak_blurs_px: tuple[float, ...] = (2.0, 1.2, 1.0, 1.0)
+    weak_blurs_px: tuple[float, ...] = (2.0, 1.2, 1.0)
+    fine_blurs_px: tuple[float, ...] = (1.0, 0.8)
     light_mm: float = 15.0
     smallest_cosine: float = 0.3
     fewest_views: int = 3
@@ -118,11 +122,13 @@ class Displacement:
     """Of V vertices.
 
     Attributes:
+        vertices: (V, 3) mm: those of the mesh, and others between them where the prior gave way.
         displacement_mm: (V,) along the normals, outwards positive.
         weakened: (V,) 0 to 1, where the prior gave way.
         views: (V,) frames that count.
     """
 
+    vertices: np.ndarray
     displacement_mm: np.ndarray
     weakened: np.ndarray
     views: np.ndarray
@@ -174,10 +180,27 @@ def find_displacement(
         weak = field.solved(seen, everywhere)
     weakened = _gives_way(mesh, costs[0] - costs[-1], seen.views / max(len(frames), 1), settings)
     moved = strong
-    for part, blur in _parts(progress, 0.5, 1.0, settings.weak_blurs_px):
+    for part, blur in _parts(progress, 0.5, 0.75, settings.weak_blurs_px):
+        moved = field.solved(compare(moved, blur, part), weakened)
+    mesh, moved, weakened = _finer(mesh, moved, weakened)
+    field, compare = _Field(mesh, settings), compare.on(mesh)
+    for part, blur in _parts(progress, 0.75, 1.0, settings.fine_blurs_px):
         seen = compare(moved, blur, part)
         moved = field.solved(seen, weakened)
-    return Displacement(np.where(seen.views > 0, moved, 0.0), weakened, seen.views)
+    return Displacement(mesh.vertices, np.where(seen.views > 0, moved, 0.0), weakened, seen.views)
+
+
+def _finer(mesh: TriangleMesh, moved: np.ndarray, weakened: np.ndarray) -> tuple[TriangleMesh, np.ndarray, np.ndarray]:
+    """Halve the triangles where the prior gave way; with the values of the new vertices."""
+    from trimesh.remesh import subdivide
+
+    chosen = np.flatnonzero((weakened[mesh.faces] > FINER_FROM).any(axis=1))
+    if len(chosen) == 0:
+        return mesh, moved, weakened
+    carried = {"normals": mesh.normals, "values": np.column_stack([moved, weakened])}
+    vertices, faces, carried = subdivide(mesh.vertices, mesh.faces, chosen, vertex_attributes=carried)
+    normals = carried["normals"] / np.linalg.norm(carried["normals"], axis=1, keepdims=True)
+    return TriangleMesh(vertices, faces, mesh.frame, normals), *carried["values"].T
 
 
 def _parts(progress: Progress, begin: float, end: float, steps):
@@ -270,12 +293,18 @@ class _Picture:
 class _Comparer:
     """Compares the frames at displaced vertices."""
 
-    def __init__(self, mesh: TriangleMesh, frames: list[MovedFrame], settings: PhotometricSettings):
+    def __init__(
+        self, mesh: TriangleMesh, frames: list[MovedFrame], settings: PhotometricSettings, pictures: list[_Picture] | None = None
+    ):
         assert mesh.normals is not None
         self._vertices, self._normals = mesh.vertices, mesh.normals
         self._frames, self._settings = frames, settings
-        self._pictures = [_Picture.of(frame) for frame in frames]  # 4 MB each, used in each step
+        self._pictures = pictures or [_Picture.of(frame) for frame in frames]  # 4 MB each, used in each step
         self._smoother = _Smoother(mesh.vertices, settings.light_mm)
+
+    def on(self, mesh: TriangleMesh) -> _Comparer:
+        """The same for another mesh."""
+        return _Comparer(mesh, self._frames, self._settings, self._pictures)
 
     def __call__(self, displacement: np.ndarray, blur_px: float, progress: Progress) -> _Comparison:
         """Sample all frames, and linearise."""

@@ -49,7 +49,8 @@ def run(options: RefineOptions, inputs: Inputs, folder: Path, progress: Progress
     except FitError as error:  # the surface is delivered as the shape model draws it, and the report says so
         Refinement.nothing(str(error)).save(folder)
         return
-    Refinement(skin.vertices, result.displacement_mm / to_mm.scale, result.weakened, result.views).save(folder)
+    vertices = to_mm.inverse().apply(result.vertices)
+    Refinement(vertices, result.displacement_mm / to_mm.scale, result.weakened, result.views).save(folder)
 
 
 def _displaced(points_mm: np.ndarray, motion: np.ndarray, mm: float) -> np.ndarray:

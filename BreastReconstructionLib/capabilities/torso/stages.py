@@ -319,7 +319,7 @@ REFINE: Stage[RefineOptions, Refinement] = Stage(
     result=f"{_HERE}.results:Refinement",
     needs=(FRAMES, CAMERAS, ALIGN, FIT),
     work=f"{_HERE}.refine:run",
-    revision=1,
+    revision=2,
     share=0.25,
     section="surface",
 )
