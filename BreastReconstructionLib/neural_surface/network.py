@@ -13,8 +13,8 @@ from ..fields.hash_grid import HashGrid, HashGridSize
 
 GEOMETRY_FEATURES = 15
 _BETA = 100.0
-# 1 / width of the logistic at the start, and the factor by which its parameter is smaller than its logarithm: it learns fast.
-_FIRST_SHARPNESS, _SHARPNESS_RATE = 20.0, 10.0
+# The parameter of the logistic's width is smaller than its logarithm by this: it learns fast.
+_SHARPNESS_RATE = 10.0
 # Corners of a tetrahedron; their sums give gradient and Laplacian from four values beside the middle one.
 _TAPS = torch.tensor([[1.0, -1.0, -1.0], [-1.0, -1.0, 1.0], [-1.0, 1.0, -1.0], [1.0, 1.0, 1.0]])
 # What extraction must know: near a surface with details the gradient stays below the first; the second derivative by the cells.
@@ -22,25 +22,38 @@ _LIPSCHITZ, _CURVATURE_A_CELL = 2.0, 0.25
 _CHUNK = 65_536
 
 
-class SphereStart(nn.Module):
+class Start(nn.Module):
+    """A distance that is known before the pictures.
+
+    Attributes:
+        sharpness: 1 / width of the logistic at first; the wider, the farther the surface can move.
+        reach: the surface moves by at most this; None for anywhere.
+    """
+
+    sharpness: float
+    reach: float | None
+
+
+class SphereStart(Start):
     """The distance to a sphere: nothing is known of the object."""
 
     def __init__(self, radius: float = 0.6):
         super().__init__()
-        self.radius = radius
+        self.radius, self.sharpness, self.reach = radius, 20.0, None
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
         """(N,) of (N, 3) points."""
         return points.norm(dim=1) - self.radius
 
 
-class SampledStart(nn.Module):
+class SampledStart(Start):
     """A distance that was sampled on the corners of a grid over the cube from -1 to 1: a surface that is nearly right."""
 
     volume: torch.Tensor
 
-    def __init__(self, volume: np.ndarray):
+    def __init__(self, volume: np.ndarray, reach: float):
         super().__init__()
+        self.sharpness, self.reach = 4.0 / reach, reach
         self.register_buffer("volume", torch.as_tensor(volume, dtype=torch.float32))
 
     def forward(self, points: torch.Tensor) -> torch.Tensor:
@@ -69,12 +82,15 @@ class SurfaceNetworkSize:
         width: of the networks' layers.
         frames: pictures, each with an exposure of its own.
         background: whether what is behind the object is learned as well.
+        glossy: whether a place may look different from different sides; skin that is known to a few millimetres is told where it
+            lies only if it may not.
     """
 
     grid: HashGridSize
     width: int
     frames: int
     background: bool
+    glossy: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,7 +115,7 @@ class SurfaceNetwork(nn.Module):
 
     taps: torch.Tensor
 
-    def __init__(self, size: SurfaceNetworkSize, start: nn.Module):
+    def __init__(self, size: SurfaceNetworkSize, start: Start):
         super().__init__()
         self.size, self.start = size, start
         self.grid = HashGrid(size.grid)
@@ -109,7 +125,7 @@ class SurfaceNetwork(nn.Module):
         self.color = _layers(9 + GEOMETRY_FEATURES, size.width, 3, depth=2)
         self.behind = _layers(3 * 2 * 4, size.width, 3, depth=2) if size.background else None
         self.exposure = nn.Parameter(torch.zeros(size.frames, 3))
-        self.sharpness_parameter = nn.Parameter(torch.tensor(np.log(_FIRST_SHARPNESS) / _SHARPNESS_RATE, dtype=torch.float32))
+        self.sharpness_parameter = nn.Parameter(torch.tensor(np.log(start.sharpness) / _SHARPNESS_RATE, dtype=torch.float32))
         self.register_buffer("taps", _TAPS.clone(), persistent=False)
 
     @property
@@ -120,7 +136,9 @@ class SurfaceNetwork(nn.Module):
     def distance(self, points: torch.Tensor, active: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(N,) signed distances and (N, 15) features of (N, 3) points of the ball; negative inside."""
         out = self.geometry(torch.cat([points, self.grid(points, active)], dim=1))
-        return self.start(points) + out[:, 0], out[:, 1:]
+        reach = self.start.reach
+        moved = out[:, 0] if reach is None else reach * torch.tanh(out[:, 0] / reach)
+        return self.start(points) + moved, out[:, 1:]
 
     def local(self, points: torch.Tensor, active: int) -> Local:
         """The function about (N, 3) points. Numerical gradients reach all cells around (Li et al. 2023, section 3.2)."""
@@ -136,7 +154,8 @@ class SurfaceNetwork(nn.Module):
         self, points: torch.Tensor, normals: torch.Tensor, directions: torch.Tensor, features: torch.Tensor
     ) -> torch.Tensor:
         """(N, 3) red, green, blue of 0 to 1 at (N, 3) points seen along (N, 3) unit directions, before exposure."""
-        return torch.sigmoid(self.color(torch.cat([points, normals, directions, features], dim=1)))
+        seen_from = directions if self.size.glossy else torch.zeros_like(directions)
+        return torch.sigmoid(self.color(torch.cat([points, normals, seen_from, features], dim=1)))
 
     def background(self, directions: torch.Tensor, origins: torch.Tensor) -> torch.Tensor:
         """(R, 3) colours behind the ball, by where (R, 3) rays leave a far sphere; black if none is learned."""

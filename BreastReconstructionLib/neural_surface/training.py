@@ -19,7 +19,7 @@ from ..core.errors import FitError
 from ..core.progress import Progress
 from ..optimise import trainer
 from ..optimise.trainer import Process, Schedule
-from .network import SurfaceNetwork, SurfaceNetworkSize
+from .network import Start, SurfaceNetwork, SurfaceNetworkSize
 from .rendering import Rays, Remembered, Rendered, render
 from .scene import Scene
 from .settings import NeuralSettings
@@ -106,9 +106,10 @@ class SurfaceTraining:
     terms = ("loss", "colour", "mask", "points", "eikonal", "curvature")
     unit = "grey levels"
 
-    def __init__(self, scene: Scene, start: nn.Module, settings: NeuralSettings, process: Process, decisive: Mapping[str, Any]):
+    def __init__(self, scene: Scene, start: Start, settings: NeuralSettings, process: Process, decisive: Mapping[str, Any]):
         torch.manual_seed(settings.seed)
-        size = SurfaceNetworkSize(settings.grid, settings.width, len(scene.names), scene.pixels.masked is None)
+        free = start.reach is None
+        size = SurfaceNetworkSize(settings.grid, settings.width, len(scene.names), scene.pixels.masked is None, glossy=free)
         network = SurfaceNetwork(size, start)
         self.module = _Losses(network, settings).to(process.device)
         self.decisive = dict(decisive)
@@ -201,7 +202,7 @@ class _JudgedSurface:
 
 def train_surface(
     scene: Scene,
-    start: nn.Module,
+    start: Start,
     settings: NeuralSettings,
     process: Process,
     work: Path,

@@ -77,6 +77,8 @@ class PhotometricSettings:
         seed_gain: that is reached somewhere in each part in which it gives way.
         shares: of the frames that see a place, from which the prior may give way, and may do so wholly: where fewer look, as at
             flanks, what passes before the skin (the patient's own arm) decides too much.
+        told: mean information about the displacement, 1 / mm^2, from which the prior may give way, and may do so wholly: beside a
+            scar smooth skin says little, and would be drawn along.
         jitter_px: standard deviation of where cameras and motion put a place in a frame.
         kernel: width of the robust kernel (Geman-McClure), in standard deviations of the noise.
         largest_mm: of a displacement.
@@ -95,6 +97,7 @@ class PhotometricSettings:
     gains: tuple[float, float] = (1.5, 3.0)
     seed_gain: float = 4.0
     shares: tuple[float, float] = (0.35, 0.5)
+    told: tuple[float, float] = (20.0, 50.0)
     jitter_px: float = 0.2
     kernel: float = 3.0
     largest_mm: float = 8.0
@@ -178,7 +181,7 @@ def find_displacement(
             raise FitError(f"No place of the skin is seen well by {settings.fewest_views} frames; film nearer, in better light.")
         costs.append(seen.cost)
         weak = field.solved(seen, everywhere)
-    weakened = _gives_way(mesh, costs[0] - costs[-1], seen.views / max(len(frames), 1), settings)
+    weakened = _gives_way(mesh, costs[0] - costs[-1], seen, len(frames), settings)
     moved = strong
     for part, blur in _parts(progress, 0.5, 0.75, settings.weak_blurs_px):
         moved = field.solved(compare(moved, blur, part), weakened)
@@ -210,18 +213,25 @@ def _parts(progress: Progress, begin: float, end: float, steps):
         yield progress.part(begin + number * each, begin + (number + 1) * each), step
 
 
-def _gives_way(mesh: TriangleMesh, gain: np.ndarray, seen_by: np.ndarray, settings: PhotometricSettings) -> np.ndarray:
-    """(V,) share by which the prior gives way: where without it the frames agree better than noise explains."""
+def _gives_way(mesh: TriangleMesh, gain: np.ndarray, seen: _Comparison, frames: int, settings: PhotometricSettings) -> np.ndarray:
+    """(V,) share by which the prior gives way: where without it the frames agree better than noise explains, and where they
+    also say where the surface lies.
+    """
     smoother, ones = _Smoother(mesh.vertices, settings.gain_mm), np.ones(len(gain))
-    mean, (low, high) = smoother(gain, ones), settings.gains
-    above = mean > low
+    mean = smoother(gain, ones)
+    above = mean > settings.gains[0]
     edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
     part = connected_parts(edges[above[edges].all(axis=1)], len(mean))
     reached = np.zeros(part.max() + 1, bool)
     reached[part[mean > settings.seed_gain]] = True
-    few, many = settings.shares
-    enough = np.clip((seen_by - few) / (many - few), 0.0, 1.0)
-    return smoother(np.clip((mean - low) / (high - low), 0.0, 1.0) * (above & reached[part]), ones) * enough
+    enough = _ramp(seen.views / max(frames, 1), settings.shares) * _ramp(smoother(seen.information, ones), settings.told)
+    return smoother(_ramp(mean, settings.gains) * (above & reached[part]), ones) * enough
+
+
+def _ramp(values: np.ndarray, bounds: tuple[float, float]) -> np.ndarray:
+    """0 up to the lower bound, 1 from the upper one on."""
+    low, high = bounds
+    return np.clip((values - low) / (high - low), 0.0, 1.0)
 
 
 class _Smoother:

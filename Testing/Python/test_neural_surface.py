@@ -27,6 +27,7 @@ from BreastReconstructionLib.neural_surface.masks import make_masks, read_masks
 from BreastReconstructionLib.neural_surface.network import (
     SampledStart,
     SphereStart,
+    Start,
     SurfaceNetwork,
     SurfaceNetworkSize,
     sample_volume,
@@ -118,7 +119,9 @@ def test_levels_that_are_not_active_say_nothing():
 
 @pytest.mark.fast
 def test_numerical_gradient_and_laplacian_are_exact_for_squares():
-    class Quadratic(torch.nn.Module):
+    class Quadratic(Start):
+        sharpness, reach = 20.0, None
+
         def forward(self, points):
             return points[:, 0] ** 2 + 3 * points[:, 1] - 3 * points[:, 2] ** 2
 

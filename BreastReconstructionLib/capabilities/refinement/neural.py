@@ -22,7 +22,7 @@ from ...measurement.scale import parse_marker, scale_from_marker
 from ...mesh.extraction import cells_for, extract_zero_level, project_to_zero_level
 from ...mesh.mesh import TriangleMesh
 from ...neural_surface.masks import make_masks, read_masks
-from ...neural_surface.network import SphereStart, SurfaceNetwork
+from ...neural_surface.network import SphereStart, Start, SurfaceNetwork
 from ...neural_surface.scene import Scene, ball_of_cameras, ball_of_masks, scene_of
 from ...neural_surface.settings import NeuralSettings
 from ...neural_surface.training import train_surface
@@ -120,7 +120,7 @@ def _scene_of_object(options: NeuralOptions, pictures: Pictures, progress: Progr
 
 def _learned(
     scene: Scene,
-    start: torch.nn.Module,
+    start: Start,
     options: NeuralOptions,
     process: Process,
     work: Path,

@@ -32,8 +32,8 @@ VISIBLE_SHARE, SHARE_OF_WHOLE, SMALLEST_COSINE, FEWEST_FRAMES = 0.5, 0.1, 0.3, 4
 LONGEST_PX, SPLAT_PX = 1920, 5
 # Cells of the start's volume, by their size, mm, and at least and at most.
 START_CELL_MM, START_CELLS = 1.2, (48, 192)
-# How far along the normal the learned surface is looked for, mm, and in what steps.
-REACH_MM, STEP_MM = 5.0, 0.2
+# By how much the surface may move, mm, and the steps in which it is looked for along its normal.
+REACH_MM, STEP_MM = 4.0, 0.2
 # The place's middle takes the learned surface, its edge keeps the old one, as shares of the radius.
 INNER, OUTER = 0.7, 0.92
 
@@ -148,7 +148,7 @@ def start_of_place(place: Place, mesh: TriangleMesh) -> SampledStart:
     offset = ((points[:, None] - mesh.vertices[near][index]) * mesh.normals[near][index]).sum(axis=2)
     weight = 1 / (distance + 1e-3)
     values = (weight * offset).sum(axis=1) / weight.sum(axis=1) / place.radius
-    return SampledStart(values.reshape((cells + 1,) * 3))
+    return SampledStart(values.reshape((cells + 1,) * 3), REACH_MM / place.radius)
 
 
 def displaced_surface(surface: Any, balls: list[LearnedBall], progress: Callable) -> tuple[TriangleMesh, dict]:

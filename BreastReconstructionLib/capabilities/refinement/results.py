@@ -77,7 +77,7 @@ class NeuralScene:
         try:
             tensors = load_file(self.folder / _weights(number))
             volume = tensors.get("start.volume")
-            start = SphereStart(values["radius"]) if volume is None else SampledStart(volume.numpy())
+            start = SphereStart(values["radius"]) if volume is None else SampledStart(volume.numpy(), values["reach"])
             network = SurfaceNetwork(size, start)
             network.load_state_dict(tensors)
         except (SafetensorError, OSError, KeyError, RuntimeError) as error:
@@ -94,8 +94,8 @@ class NeuralScene:
             tensors = {name: value.detach().cpu().contiguous() for name, value in ball.network.state_dict().items()}
             with replacing(folder / _weights(number)) as temporary:
                 save_file(tensors, temporary)
-            radius = getattr(ball.network.start, "radius", None)
-            values = {"size": asdict(ball.network.size), "radius": radius, "error": ball.error}
+            start_values = {"radius": getattr(ball.network.start, "radius", None), "reach": ball.network.start.reach}
+            values = {"size": asdict(ball.network.size), **start_values, "error": ball.error}
             listed.append({**values, "world_to_ball": ball.world_to_ball.as_dict()})
         write_json(folder / _SCENE_FILE, {"start": start, "balls": listed, "warnings": warnings})
 
