@@ -24,6 +24,7 @@ class NeuralOptions:
     neural_start: str = option(
         "sphere",
         flag="--start",
+        by_hand=True,  # the panel offers the sphere alone: on a torso the photometric refinement is faster and mostly better
         choices={
             "sphere": "a sphere: any object",
             "places": "the case's surface, at the places where the pictures contradict the shape model",
