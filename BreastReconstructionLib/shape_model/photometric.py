@@ -97,7 +97,7 @@ class PhotometricSettings:
     gains: tuple[float, float] = (1.5, 3.0)
     seed_gain: float = 4.0
     shares: tuple[float, float] = (0.35, 0.5)
-    told: tuple[float, float] = (20.0, 50.0)
+    told: tuple[float, float] = (10.0, 30.0)
     jitter_px: float = 0.2
     kernel: float = 3.0
     largest_mm: float = 8.0
