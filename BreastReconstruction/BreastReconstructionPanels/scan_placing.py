@@ -5,13 +5,11 @@ from pathlib import Path
 import qt
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.capabilities.clinic.results import FEWEST_LANDMARKS
 from BreastReconstructionLib.capabilities.clinic.stages import REGISTER
 from BreastReconstructionLib.landmarks.curves import CLOSED_CURVE, read_points, write_curve
 from BreastReconstructionLib.landmarks.files import write_landmarks_mrk_json
 from BreastReconstructionLib.scene import clinic, nodes, patient
-
-# With fewer landmarks the start is searched.
-FEWEST_LANDMARKS = 3
 
 
 class ScanPlacing:

@@ -26,7 +26,7 @@ from .bending import bend
 from .boundaries import drawn_values
 from .chest import FEWEST_DECIDING, Chest, chest_of
 from .proposals import proposed_landmarks
-from .results import DECIDED_BY, PROPOSED_FILE, ScanRegistration, ScanSkin
+from .results import DECIDED_BY, FEWEST_LANDMARKS, PROPOSED_FILE, ScanRegistration, ScanSkin
 from .stages import SKIN, RegisterOptions, SkinOptions
 
 # Widths of Tukey's kernel, mm, of a search and of the last rounds.
@@ -39,7 +39,7 @@ SEARCH_STEP_MM, SEARCH_SAMPLES, SAMPLES = 35.0, 600, 4000
 DOUBTED_MM, REFUSED_MM = 3.0, 5.0
 # A mirrored volume that fits so much better, or a scale so far from 1, is said.
 MIRRORED_SHARE, LARGEST_SCALE = 0.7, 0.04
-FEWEST_LANDMARKS, LARGEST_LANDMARK_MM = 3, 25.0
+LARGEST_LANDMARK_MM = 25.0
 # Points of a smooth skin err alike: so many of them are one.
 ALIKE = 40.0
 BREASTS_MOVE = (

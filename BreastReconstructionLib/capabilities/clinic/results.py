@@ -18,6 +18,8 @@ from ...measurement.rows import Row, read_rows, write_rows
 from ...mesh.files import read_mesh, write_ply
 from ...mesh.mesh import TriangleMesh
 
+# With fewer landmarks the registration's start is searched.
+FEWEST_LANDMARKS = 3
 DECIDED_BY = {"ribs": "skin over ribs and sternum", "front": "the front's skin", "curve": "skin within the drawn curve"}
 PROPOSED_FILE = "scan_landmarks.mrk.json"
 _SURFACE_FILE, _MAP_FILE, _COARSE_FILE = "skin.ply", "distances.ply", "coarse.ply"
