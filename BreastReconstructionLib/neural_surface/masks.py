@@ -18,6 +18,8 @@ from ..video.pictures import every_picture, read_picture
 SMALLEST_SHARE, LARGEST_BORDER = 0.002, 0.75
 # GrabCut works on pictures of this size; its rounds; and the share of the ball's radius that is taken for the object at first.
 CUT_PX, CUT_ROUNDS, CORE = 480, 5, 0.35
+# Cells a side of the ball in which the pictures' masks are brought together, and the share of the pictures that must agree.
+HULL_CELLS, AGREEING = 90, 0.85
 
 
 def read_masks(folder: Path, names: Mapping[str, str], size: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -90,12 +92,48 @@ def make_masks(
             labels[_outline(small, ball[0], share * ball[1])] = label
         cut, models = shrunk_picture(read(name), small), (np.zeros((1, 65)), np.zeros((1, 65)))
         cv2.grabCut(cut, labels, None, *models, CUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
-        mask = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
-        mask = _largest(cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((5, 5), np.uint8)))
+        masks[name] = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    small_cameras = {name: camera.shrunk(CUT_PX) for name, camera in cameras.items()}
+    for name, mask in _agreed(small_cameras, masks, ball).items():
         if mask.mean() < SMALLEST_SHARE:
             raise VideoError(f"In {name} the object looks like what is behind it; give masks, or film before another background.")
-        masks[name] = cv2.resize(mask.astype(np.uint8), (camera.width, camera.height), interpolation=cv2.INTER_LINEAR) > 0
+        size = (cameras[name].width, cameras[name].height)
+        masks[name] = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_LINEAR) > 0
     return masks
+
+
+def _agreed(
+    cameras: Mapping[str, Camera], masks: Mapping[str, np.ndarray], ball: tuple[np.ndarray, float]
+) -> dict[str, np.ndarray]:
+    """What the masks agree on: the outline, in each picture, of the places in the ball that most pictures call object.
+
+    A colour that object and background share misleads one picture, seldom the same place in all.
+    """
+    axis = np.linspace(-1, 1, HULL_CELLS)
+    grid = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
+    places = ball[0] + ball[1] * grid[np.linalg.norm(grid, axis=1) < 1]
+    votes, looked = np.zeros(len(places)), np.zeros(len(places))
+    for name, camera in cameras.items():
+        pixels, inside = _pixels_in(camera, places)
+        looked[inside] += 1
+        votes[inside] += masks[name][pixels[:, 1], pixels[:, 0]]
+    hull, agreed = places[votes > AGREEING * np.maximum(looked, 1)], {}
+    for name, camera in cameras.items():
+        pixels, inside = _pixels_in(camera, hull)
+        marks = np.zeros((camera.height, camera.width), np.uint8)
+        marks[pixels[:, 1], pixels[:, 0]] = 1
+        depth = np.linalg.norm(camera.center_world - ball[0])
+        apart = int(2 * ball[1] / HULL_CELLS * camera.intrinsics[0, 0] / depth) + 2
+        agreed[name] = _largest(cv2.morphologyEx(marks, cv2.MORPH_CLOSE, np.ones((apart, apart), np.uint8)))
+    return agreed
+
+
+def _pixels_in(camera: Camera, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(M, 2) whole pixels of those places that a picture shows, and which these are."""
+    pixels, depth = camera.project(places)
+    with np.errstate(invalid="ignore"):
+        inside = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < [camera.width, camera.height]).all(axis=1)
+    return pixels[inside].astype(int), np.flatnonzero(inside)
 
 
 def _outline(camera: Camera, center: np.ndarray, radius: float) -> np.ndarray:

@@ -123,8 +123,8 @@ def ball_of_masks(cameras: Mapping[str, Camera], masks: Mapping[str, np.ndarray]
         rays = camera.rays_world(edge)
         across = np.linalg.norm(np.cross(center - camera.center_world, rays), axis=1)
         radii.append(np.percentile(across, 99))
-    distance = np.median([np.linalg.norm(camera.center_world - center) for camera in used])
-    if max(radii) > 0.9 * distance:
+    depths = np.array([camera.project(center[None])[1][0] for camera in used])
+    if max(radii) > 0.9 * np.median(depths) or (depths <= 0).any():
         raise CameraError("The masks do not show one object: what they mark in different pictures does not meet in space.")
     return center, ROOM * float(max(radii))
 
@@ -136,8 +136,14 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
 
 
 def ball_of_cameras(cameras: list[Camera], share: float) -> tuple[np.ndarray, float]:
-    """Return middle (3,) and radius of the ball that all cameras look at, its radius as a share of their distance."""
+    """Return middle (3,) and radius of the ball that all cameras look at, its radius as a share of their distance.
+
+    Raises:
+        CameraError: they look away from one another: depth and its reversal were confused.
+    """
     center, distance = subject_sphere(cameras)
+    if np.median([camera.project(center[None])[1][0] for camera in cameras]) <= 0:
+        raise CameraError("The cameras came out turned inside out; photograph from nearer, without zoom, and from more heights.")
     return center, share * distance
 
 

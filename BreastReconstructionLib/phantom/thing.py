@@ -19,10 +19,14 @@ from ..mesh.files import write_ply
 from ..mesh.mesh import TriangleMesh
 from .exposure import expose
 from .rendering import SceneRenderer, polydata
-from .texture import cloth_texture, floor_texture, value_noise, wall_texture
+from .texture import floor_texture, value_noise, wall_texture
 
 # Half the side of the cube in which the object lies, mm; triangles of the exact surface; how smoothly its parts join.
 HALF_MM, CELL_MM, JOIN_MM = 75.0, 1.0, 6.0
+# Side of the printed cloth that it lies on: cameras are found by what is near them.
+TABLE_MM = 420.0
+# Focal length over the picture's side, as of a phone: through a longer one, depth and its reversal look alike.
+FOCAL = 1.2
 # Of simulated sparse points: how many on the object and in the room, their error, and the share that is wrong by more.
 POINTS, ROOM_POINTS, POINT_NOISE_MM, OUTLIERS, OUTLIER_MM = 500, 500, 0.3, 0.03, 6.0
 
@@ -41,7 +45,7 @@ class PhantomThingSettings:
     seed: int = 0
     pictures: int = 12
     size_px: int = 256
-    distance_mm: float = 380.0
+    distance_mm: float = 240.0
 
 
 class _Solid:
@@ -137,11 +141,11 @@ def write_phantom_thing(folder: Path, settings: PhantomThingSettings, progress: 
 def _around(settings: PhantomThingSettings, rng: np.random.Generator) -> list[Camera]:
     """Cameras all around, at changing heights, in mm, RAS."""
     count, size = settings.pictures, settings.size_px
-    intrinsics = np.array([[1.9 * size, 0, size / 2], [0, 1.9 * size, size / 2], [0, 0, 1.0]])
+    intrinsics = np.array([[FOCAL * size, 0, size / 2], [0, FOCAL * size, size / 2], [0, 0, 1.0]])
     cameras = []
     for number in range(count):
         azimuth = 2 * math.pi * (number + rng.uniform(-0.2, 0.2)) / count
-        elevation = math.radians(12 + 22 * math.sin(5 * math.pi * number / count) + rng.uniform(-4, 4))
+        elevation = math.radians(34 + 18 * math.sin(5 * math.pi * number / count) + rng.uniform(-4, 4))
         flat = math.cos(elevation)
         away = np.array([flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)])
         center = away * settings.distance_mm * rng.uniform(0.95, 1.05)
@@ -155,17 +159,11 @@ def _around(settings: PhantomThingSettings, rng: np.random.Generator) -> list[Ca
 
 
 def _furnish(renderer: SceneRenderer, mesh: TriangleMesh, rng: np.random.Generator) -> None:
-    """The object on a pole of cloth in a room with lamps."""
+    """The object on a printed cloth, in a room with lamps."""
     _add_colored(renderer, mesh, ambient=0.3)
-    low, half, tall = mesh.vertices[:, 2].min() - 3.0, 700.0, 1400.0
-    turn = np.linspace(0, 2 * np.pi, 17)
-    circle = 6.0 * np.column_stack([np.cos(turn), np.sin(turn)])
-    pole = np.concatenate([np.column_stack([circle, np.full(17, z)]) for z in (low, low - 600)])
-    i = np.arange(16)
-    faces = np.concatenate([np.stack([i, i + 17, i + 1], 1), np.stack([i + 1, i + 17, i + 18], 1)])
-    uv = np.concatenate([np.column_stack([turn, np.full(17, end)]) for end in (0.0, 8.0)])
-    normals = np.concatenate([np.column_stack([circle / 6.0, np.zeros(17)])] * 2)
-    renderer.add_mesh(polydata(pole, faces, uv, normals), cloth_texture(rng))
+    low, half, tall = mesh.vertices[:, 2].min(), 700.0, 1400.0
+    cloth = TABLE_MM * np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0]]) + [0, 0, low]
+    renderer.add_quad(cloth, wall_texture(rng, (1200, 1200)))
     corners = np.array([[-half, -half], [half, -half], [half, half], [-half, half]])
     floor = low - 600
     for k in range(4):
