@@ -20,8 +20,12 @@ from .rendering import Rays
 ROOM, FEWEST_INSIDE = 1.15, 0.9
 # By how much the window of a picture that is searched for the ball is larger than the ball.
 WINDOW = 1.2
-# Of the rays of a step, drawn from the object where there are masks.
-ON_OBJECT = 0.6
+# Of the rays of a step, where there are masks: drawn from the object, and from what is beside it within so many pixels, where
+# outlines and holes are decided; the rest from all that is not the object.
+ON_OBJECT, BESIDE, BESIDE_PX = 0.55, 0.3, 6
+
+
+_FIELDS = ("view", "normalized", "color", "masked", "beside")
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,14 @@ class Pixels:
         normalized: (N, 2) undistorted, on the plane z = 1 of its camera.
         color: (N, 3) uint8 RGB.
         masked: (N,) whether it shows the object; None without masks.
+        beside: (N,) whether it does not, but is near it; None without masks.
     """
 
     view: np.ndarray
     normalized: np.ndarray
     color: np.ndarray
     masked: np.ndarray | None
+    beside: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class Scene:
         """Return the scene of those pixels alone that show the object."""
         assert self.pixels.masked is not None
         kept = self.pixels.masked
-        values = {name: getattr(self.pixels, name)[kept] for name in ("view", "normalized", "color", "masked")}
+        values = {name: getattr(self.pixels, name)[kept] for name in _FIELDS}
         return replace(self, pixels=Pixels(**values))
 
     def draw(self, count: int, generator: np.random.Generator) -> np.ndarray:
@@ -94,9 +100,11 @@ class Scene:
         masked = self.pixels.masked
         if masked is None:
             return generator.integers(len(self.pixels.view), size=count)
-        on, off = np.flatnonzero(masked), np.flatnonzero(~masked)
-        first = count if len(off) == 0 else round(ON_OBJECT * count)
-        return np.concatenate([generator.choice(on, first), generator.choice(off, count - first) if count > first else on[:0]])
+        kinds = [np.flatnonzero(masked), np.flatnonzero(self.pixels.beside), np.flatnonzero(~masked)]
+        shares = np.array([ON_OBJECT, BESIDE, 1 - ON_OBJECT - BESIDE]) * [len(kind) > 0 for kind in kinds]
+        ends = np.round(np.cumsum(shares) / shares.sum() * count).astype(int)
+        numbers = np.diff(ends, prepend=0)
+        return np.concatenate([generator.choice(kind, number) for kind, number in zip(kinds, numbers, strict=True) if number])
 
 
 def _through_ball(origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -133,6 +141,12 @@ def _eroded(mask: np.ndarray) -> np.ndarray:
     import cv2
 
     return cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).astype(bool)
+
+
+def _dilated(mask: np.ndarray) -> np.ndarray:
+    import cv2
+
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * BESIDE_PX + 1,) * 2, np.uint8)).astype(bool)
 
 
 def ball_of_cameras(cameras: list[Camera], share: float) -> tuple[np.ndarray, float]:
@@ -175,10 +189,8 @@ def scene_of(
         mask = shrunk_mask(masks[name], small) if masks else None
         cameras.append(small)
         parts.append(_pixels_of(number, small, picture, mask))
-    pixels = Pixels(
-        *(np.concatenate([getattr(part, field) for part in parts]) for field in ("view", "normalized", "color")),
-        np.concatenate([part.masked for part in parts if part.masked is not None]) if masks else None,
-    )
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in (_FIELDS if masks else _FIELDS[:3])}
+    pixels = Pixels(**{name: joined.get(name) for name in _FIELDS})
     if len(pixels.view) == 0 or (pixels.masked is not None and not pixels.masked.any()):
         raise CameraError("No picture shows what the cameras look at; walk around the object with the camera on it.")
     scene = Scene(
@@ -206,6 +218,7 @@ def _pixels_of(number: int, camera: Camera, picture: np.ndarray, mask: np.ndarra
         normalized[kept].astype(np.float32),
         picture[y[kept], x[kept], ::-1],
         None if mask is None else mask[y[kept], x[kept]],
+        None if mask is None else (_dilated(mask) & ~mask)[y[kept], x[kept]],
     )
 
 

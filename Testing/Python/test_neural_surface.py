@@ -33,7 +33,7 @@ from BreastReconstructionLib.neural_surface.network import (
     sample_volume,
 )
 from BreastReconstructionLib.neural_surface.rendering import Rays, Remembered, render
-from BreastReconstructionLib.neural_surface.scene import ball_of_masks
+from BreastReconstructionLib.neural_surface.scene import ball_of_masks, scene_of
 from BreastReconstructionLib.neural_surface.settings import NeuralSettings
 from BreastReconstructionLib.optimise.trainer import Process
 from BreastReconstructionLib.phantom.thing import exact_thing
@@ -237,6 +237,26 @@ def test_masks_made_by_colours_cover_the_object(thing):
         true = cv2.imread(str(thing / "masks" / name), 0) > 127
         overlaps.append((mask & true).sum() / (mask | true).sum())
     assert np.median(overlaps) > 0.75, overlaps
+
+
+@pytest.mark.fast
+def test_rays_are_drawn_from_the_object_its_border_and_the_rest(thing):
+    found = cameras_of(thing)
+    masks = {name: cv2.imread(str(thing / "masks" / name), 0) > 127 for name in found.cameras}
+    ball = ball_of_masks(found.cameras, masks)
+    scene = scene_of(found, lambda name: read_picture(thing / "pictures" / name), masks, ball, SIZE_PX)
+    chosen = scene.draw(1000, np.random.default_rng(0))
+    assert scene.pixels.masked[chosen].sum() == 550
+    assert 300 <= scene.pixels.beside[chosen].sum() < 450
+    assert not (scene.pixels.masked & scene.pixels.beside).any()
+    alone = scene.of_object()
+    assert alone.pixels.masked[alone.draw(100, np.random.default_rng(0))].all()
+    without = scene_of(found, lambda name: read_picture(thing / "pictures" / name), {}, ball, SIZE_PX)
+    assert without.pixels.masked is None
+    assert len(without.draw(100, np.random.default_rng(0))) == 100
+    rays = scene.rays(chosen, torch.rand(1000, 4), "cpu")
+    entered = rays.origins + rays.near[:, None] * rays.directions
+    assert torch.allclose(entered.norm(dim=1), torch.ones(1000), atol=1e-4)
 
 
 # Sparse points ------------------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class NeuralOptions:
         64, metavar="N", within=(8, 512), advanced=True, help="width of the networks", label="Width of the networks"
     )
     neural_steps: int = option(
-        2000, draft=600, flag="--steps", metavar="N", within=(20, 500_000), help="steps of optimisation", label="Steps"
+        2000, draft=800, flag="--steps", metavar="N", within=(20, 500_000), help="steps of optimisation", label="Steps"
     )
     neural_rays: int = option(
         512, flag="--rays", metavar="N", within=(16, 65_536), advanced=True, help="rays a step", label="Rays a step"
