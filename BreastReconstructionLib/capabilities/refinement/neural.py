@@ -12,7 +12,7 @@ import torch
 
 from ...core.case import Case
 from ...core.errors import CaseError
-from ...core.files import disk_errors
+from ...core.files import disk_errors, hash_of_files
 from ...core.progress import Progress
 from ...core.run import Inputs
 from ...fields.hash_grid import HashGridSize
@@ -29,6 +29,7 @@ from ...neural_surface.training import train_surface
 from ...optimise.trainer import Process
 from ...sfm.reconstruction import CameraReconstruction, world_upright
 from ...video.frames import Frames
+from ...video.pictures import every_picture
 from ..torso.stages import ALIGN, CAMERAS, FIT, FRAMES, SURFACE
 from .places import displaced_surface, find_places, scene_of_place, start_of_place, whole_torso
 from .results import LearnedBall, NeuralMesh, NeuralScene
@@ -77,15 +78,17 @@ def learn(
         BreastReconstructionError: its children say what is wrong with masks, cameras or surface.
     """
     decisive = {key: str(value) for key, value in asdict(options).items() if key not in ("neural_rays", "masks")}
+    if options.masks is not None and options.masks.is_dir():
+        decisive["masks"] = hash_of_files(tuple(every_picture(options.masks)))
     if options.neural_start == "sphere":
         scene, warnings = _scene_of_object(options, pictures, progress.part(0.0, 0.05))
         ball, said = _learned(scene, SphereStart(), options, process, work / "ball-0", progress.part(0.05, 1.0), decisive)
         return [ball], (*warnings, *said)
     if pictures.surface is None:
         raise CaseError(WITHOUT_SURFACE)
-    balls, warnings = [], ()
     mesh = pictures.surface.mesh
     places = find_places(mesh) if options.neural_start == "places" else [whole_torso(mesh)]
+    balls, warnings = [], () if places else ("The refinement moved the surface nowhere by much: nothing was left to learn.",)
     for number, place in enumerate(places):
         part = progress.part(number / len(places), (number + 1) / len(places))
         part(0.0, f"place {number + 1} of {len(places)}")
