@@ -30,12 +30,13 @@ def surface_path(vertices: np.ndarray, faces: np.ndarray, start: np.ndarray, sto
     points, cells = _between(vertices, faces, start, stop, DETOUR * straight + MARGIN_MM)
     if len(cells) == 0:
         return None
-    ends = [int(np.linalg.norm(points - place, axis=1).argmin()) for place in (start, stop)]
+    away = [np.linalg.norm(points - place, axis=1) for place in (start, stop)]
+    ends, gaps = [int(one.argmin()) for one in away], sum(float(one.min()) for one in away)  # places may lie off the surface
     longest, edge = _along_edges(points, cells, ends)
     if not np.isfinite(longest):
         return None
     # No point of the shortest path can be farther from both ends, straight, than a path along edges is long.
-    points, cells = _between(points, cells, start, stop, longest + 4 * edge)
+    points, cells = _between(points, cells, start, stop, longest + 4 * edge + gaps)
     ends = []
     for place in (start, stop):
         points, cells, index = _with_vertex(points, cells, place)

@@ -415,7 +415,8 @@ def test_an_object_is_refused_in_words(thing, tmp_path, learned):
     assert_one_sentence(_object(thing, tmp_path / "case", "--masks", tmp_path / "none"), 3, "does not exist")
     both = _object(thing, tmp_path / "case", "--masks", thing / "masks", "--make-masks")
     assert_one_sentence(both, 2, "leave out --masks or --make-masks")
-    finished = run_cli("neural", "-o", learned / "case", "--start", "places")
+    own = shutil.copytree(learned / "case", tmp_path / "own")  # its settings are changed even so
+    finished = run_cli("neural", "-o", own, "--start", "places")
     assert_one_sentence(finished, 9, "no surface that is up to date")
     assert_one_sentence(run_cli("extract", "-o", tmp_path / "nothing"), 9)
 

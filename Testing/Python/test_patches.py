@@ -122,3 +122,9 @@ def test_no_way_is_none():
     vertices, faces = plane(count=200)
     both = np.concatenate([vertices, vertices + np.array([0, 0, 30.0])])
     assert surface_path(both, np.concatenate([faces, faces + len(vertices)]), both[0], both[-1]) is None
+
+
+def test_places_off_the_surface_are_brought_to_it():
+    vertices, faces = plane(count=4000, size=100.0)
+    path = surface_path(vertices, faces, np.array([20.0, 20.0, 12.0]), np.array([70.0, 20.0, 0.0]))
+    assert length_of(path) == pytest.approx(50.0, abs=3.0)
