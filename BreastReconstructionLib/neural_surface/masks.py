@@ -36,10 +36,11 @@ def read_masks(folder: Path, names: Mapping[str, str], size: tuple[int, int]) ->
     if not folder.is_dir():
         raise VideoError(f"The folder of masks {folder.name} does not exist; check the path.")
     files = {path.stem: path for path in every_picture(folder)}
-    found = {frame: files.get(Path(frame).stem, files.get(Path(own).stem) if own else None) for frame, own in names.items()}
     # The user's own names come first: 000.png may be the tenth picture of the folder.
     if all(own and Path(own).stem in files for own in names.values()):
-        found = {frame: files[Path(own).stem] for frame, own in names.items()}
+        found = {frame: files.get(Path(own).stem) for frame, own in names.items()}
+    else:
+        found = {frame: files.get(Path(frame).stem, files.get(Path(own).stem) if own else None) for frame, own in names.items()}
     if missing := [names[frame] or frame for frame, path in found.items() if path is None]:
         raise VideoError(
             f"{len(missing)} of {len(names)} pictures have no mask in {folder.name} ({', '.join(missing[:4])}); masks are named "
@@ -83,17 +84,15 @@ def make_masks(
     Raises:
         VideoError: in a picture nothing is told apart.
     """
-    masks = {}
-    for number, (name, camera) in enumerate(cameras.items()):
+    masks, small_cameras = {}, {name: camera.shrunk(CUT_PX) for name, camera in cameras.items()}
+    for number, (name, small) in enumerate(small_cameras.items()):
         progress(number / len(cameras), f"object of picture {number + 1} of {len(cameras)}")
-        small = camera.shrunk(CUT_PX)
         labels = np.full((small.height, small.width), cv2.GC_BGD, np.uint8)
         for share, label in ((1.0, cv2.GC_PR_BGD), (0.7, cv2.GC_PR_FGD), (CORE, cv2.GC_FGD)):
             labels[_outline(small, ball[0], share * ball[1])] = label
         cut, models = shrunk_picture(read(name), small), (np.zeros((1, 65)), np.zeros((1, 65)))
         cv2.grabCut(cut, labels, None, *models, CUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
         masks[name] = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD))
-    small_cameras = {name: camera.shrunk(CUT_PX) for name, camera in cameras.items()}
     for name, mask in _agreed(small_cameras, masks, ball).items():
         if mask.mean() < SMALLEST_SHARE:
             raise VideoError(f"In {name} the object looks like what is behind it; give masks, or film before another background.")
@@ -112,20 +111,25 @@ def _agreed(
     axis = np.linspace(-1, 1, HULL_CELLS)
     grid = np.stack(np.meshgrid(axis, axis, axis), axis=-1).reshape(-1, 3)
     places = ball[0] + ball[1] * grid[np.linalg.norm(grid, axis=1) < 1]
-    votes, looked = np.zeros(len(places)), np.zeros(len(places))
+    hull, agreed = places[share_inside(cameras, masks, places) > AGREEING], {}
     for name, camera in cameras.items():
-        pixels, inside = _pixels_in(camera, places)
-        looked[inside] += 1
-        votes[inside] += masks[name][pixels[:, 1], pixels[:, 0]]
-    hull, agreed = places[votes > AGREEING * np.maximum(looked, 1)], {}
-    for name, camera in cameras.items():
-        pixels, inside = _pixels_in(camera, hull)
+        pixels, _ = _pixels_in(camera, hull)
         marks = np.zeros((camera.height, camera.width), np.uint8)
         marks[pixels[:, 1], pixels[:, 0]] = 1
         depth = np.linalg.norm(camera.center_world - ball[0])
         apart = int(2 * ball[1] / HULL_CELLS * camera.intrinsics[0, 0] / depth) + 2
         agreed[name] = _largest(cv2.morphologyEx(marks, cv2.MORPH_CLOSE, np.ones((apart, apart), np.uint8)))
     return agreed
+
+
+def share_inside(cameras: Mapping[str, Camera], masks: Mapping[str, np.ndarray], places: np.ndarray) -> np.ndarray:
+    """(N,) share of the pictures that show a place, in whose (H, W) masks it lies; 0 where none shows it."""
+    votes, looked = np.zeros(len(places)), np.zeros(len(places))
+    for name, mask in masks.items():
+        pixels, shown = _pixels_in(cameras[name], places)
+        looked[shown] += 1
+        votes[shown] += mask[pixels[:, 1], pixels[:, 0]]
+    return votes / np.maximum(looked, 1)
 
 
 def _pixels_in(camera: Camera, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from ..geometry.cameras import Camera, triangulate
 from ..geometry.pictures import shrunk_picture
 from ..geometry.transforms import Similarity
 from ..sfm.reconstruction import CameraReconstruction, subject_sphere
-from .masks import shrunk_mask
+from .masks import share_inside, shrunk_mask
 from .rendering import Rays
 
 # The ball is so much larger than the object in it. Sparse points are the object's that lie in so many of its masks.
@@ -226,16 +226,7 @@ def _with_points(scene: Scene, reconstruction: CameraReconstruction, masks: Mapp
     """Add the sparse points in the ball, and with masks those that lie in the object's masks."""
     points = scene.world_to_ball.apply(reconstruction.points_world)
     kept = np.linalg.norm(points, axis=1) < 1.0
-    inside, looked = np.zeros(len(points)), np.zeros(len(points))
-    for name, mask in masks.items():
-        camera = reconstruction.cameras[name]
-        pixels, depth = camera.project(reconstruction.points_world)
-        with np.errstate(invalid="ignore"):
-            there = (depth > 0) & (pixels >= 0).all(axis=1) & (pixels < [camera.width, camera.height]).all(axis=1)
-        x, y = pixels[there].astype(int).T
-        looked[there] += 1
-        inside[there] += mask[y, x]
     if masks:
-        kept &= inside >= FEWEST_INSIDE * np.maximum(looked, 1)
+        kept &= share_inside(reconstruction.cameras, masks, reconstruction.points_world) >= FEWEST_INSIDE
     seen = reconstruction.seen(scene.names)
     return replace(scene, points=points[kept], seen=seen[:, kept])

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 from ..fields.hash_grid import HashGridSize
 
-MASK_LOSSES = ("cross-entropy", "mse", "off")
-
 
 @dataclass(frozen=True)
 class NeuralSettings:
@@ -19,7 +17,7 @@ class NeuralSettings:
         steps: of optimisation.
         rays: a step, over all processes.
         samples: places along a ray.
-        mask_loss: one of MASK_LOSSES: the opacity of a ray against the mask.
+        mask_loss: 'cross-entropy', 'mse' or 'off': the opacity of a ray against the mask.
         mask_weight, points_weight, eikonal_weight, curvature_weight: of the losses; 0 switches one off. The points' is the mean
             distance of the sparse points that the pictures of a step see.
         weight_decay: of the networks; the tables have none.

@@ -51,7 +51,7 @@ class Pictures:
         frames: the pictures.
         cameras: theirs.
         surface: of the torso, None if the case has none.
-        motion: how the patient moved, None if nothing is known; see places.PatientMotion.
+        motion: how the patient moved, None if nothing is known; see places.scene_of_place.
     """
 
     frames: Frames
