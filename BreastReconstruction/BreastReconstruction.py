@@ -23,6 +23,7 @@ from BreastReconstructionPanels.explore_section import ExploreSection
 from BreastReconstructionPanels.landmarks_section import LandmarksSection
 from BreastReconstructionPanels.logic import NOTHING_DONE, BreastReconstructionLogic, one_spelling
 from BreastReconstructionPanels.neural_section import NeuralSection
+from BreastReconstructionPanels.organ_section import OrganSection
 from BreastReconstructionPanels.parameters import set_parameters
 from BreastReconstructionPanels.patients_section import PatientsSection
 from BreastReconstructionPanels.process import LibraryProcess
@@ -45,7 +46,7 @@ from BreastReconstructionLib.core.run import StageState
 from BreastReconstructionLib.scene import patient
 
 # Stages of these sections are shown by them; any other gets a section of its own.
-SECTIONS = ("video", "cameras", "landmarks", "scale", "surface", "clinic", "neural")
+SECTIONS = ("video", "cameras", "landmarks", "scale", "surface", "clinic", "neural", "organ")
 
 
 class BreastReconstruction(ScriptedLoadableModule):
@@ -76,8 +77,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self._gui_tag = self._node_observed = None
-        self._states = dict(NOTHING_DONE)
+        self._gui_tag, self._node_observed, self._states = None, None, dict(NOTHING_DONE)
         self._refreshing = self._refresh_waits = False
 
     def setup(self) -> None:
@@ -94,11 +94,11 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.video, self.cameras, self.landmarks = VideoSection(self), CamerasSection(self), LandmarksSection(self)
         self.scale, self.surface = ScaleSection(self), SurfaceSection(self, make_process)
         self.result, self.patients = ResultSection(self), PatientsSection(self)
-        self.explore = ExploreSection(self, make_process)
         self.clinic, self.neural = ClinicSection(self, self.layout), NeuralSection(self, self.layout)
+        self.organ, self.explore = OrganSection(self, self.layout, make_process), ExploreSection(self, make_process)
         self.further_sections = [StageSection(self, s, self.layout) for s in STAGES if s.section not in SECTIONS]
-        written = (self.video, self.cameras, self.landmarks, self.scale, self.surface, self.result, self.clinic, self.neural)
-        self.sections = (*written, *self.further_sections)
+        first = (self.video, self.cameras, self.landmarks, self.scale, self.surface, self.result)
+        self.sections = (*first, self.clinic, self.neural, self.organ, *self.further_sections)
         self.ui.casePathEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.casePathEdit.connect("currentPathChanged(QString)", self._on_case_path)
         self.ui.runAllButton.clicked.connect(self.run_to_the_end)
@@ -126,7 +126,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def cleanup(self) -> None:
         """The module or the application goes away: no process outlives it."""
-        for section in (self.setup_section, self.surface, self.explore):
+        for section in (self.setup_section, self.surface, self.explore, self.organ):
             section.stop()
         self.current_run.process.stop()
         self.removeObservers()
@@ -216,7 +216,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def open_case(self) -> None:
         """Show what the case folder holds."""
         steps = (self.video.show_frames, self.cameras.show_cameras, self.cameras.show_points, self.landmarks.open_case)
-        for step in (*steps, self.result.show, self.clinic.show, self.neural.show, self.refresh):
+        for step in (*steps, self.result.show, self.clinic.show, self.neural.show, self.organ.show, self.refresh):
             qt.QTimer.singleShot(0, step)  # one a turn of the event loop, so that the panel stays usable
 
     # Runs ----------------------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             CAMERAS.name: [self.cameras.show_cameras],
             DENSE.name: [self.cameras.show_points],
         }
-        functions = show.get(name, [lambda: self.clinic.stage_done(name), lambda: self.neural.stage_done(name)])
+        functions = show.get(name, [lambda s=s: s.stage_done(name) for s in (self.clinic, self.neural, self.organ)])
         for function in (*([] if skipped else functions), self.refresh):
             qt.QTimer.singleShot(0, function)
 

@@ -6,7 +6,7 @@ import qt
 from slicer.i18n import tr as _
 
 from BreastReconstructionLib.capabilities.torso.stages import ALIGN, FIT, REFINE, REPORT, SURFACE
-from BreastReconstructionLib.core.resources import default_model_path, known_models, user_models_folder
+from BreastReconstructionLib.core.resources import TORSO, default_model_path, known_models, organ_of, user_models_folder
 from BreastReconstructionLib.core.run import StageState
 from BreastReconstructionLib.core.settings import every_option
 
@@ -41,7 +41,7 @@ class SurfaceSection:
         """Show the models, the parameters and the state."""
         ui, parameters = self._ui, self._module.parameters
         self._form.refresh()
-        bundled, *own = known_models()
+        bundled, *own = (path for path in known_models() if organ_of(path) == TORSO)
         default = _("{name} (default)").format(name=default_model_path().stem)
         names = [(str(bundled), _("{name} (bundled, synthetic bodies)").format(name=bundled.stem))]
         fill(ui.modelComboBox, [("", default), *names, *((str(path), path.stem) for path in own)])

@@ -4,10 +4,11 @@ from typing import Any
 
 from ..core.stage import Capability, Stage
 from .clinic import CLINIC
+from .organ import ORGAN
 from .refinement import REFINEMENT
 from .torso import TORSO
 
-CAPABILITIES = (TORSO, REFINEMENT, CLINIC)
+CAPABILITIES = (TORSO, REFINEMENT, CLINIC, ORGAN)
 STAGES = tuple(stage for capability in CAPABILITIES for stage in capability.stages)
 
 

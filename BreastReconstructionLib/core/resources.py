@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from .errors import BreastReconstructionError
@@ -9,6 +10,8 @@ from .errors import BreastReconstructionError
 DEFAULT_MODEL = "phantom-local-576"
 # One global function, trained on the same torsos; what `evaluate` compares with.
 COMPARISON_MODEL = "phantom-global-256"
+LUNG_MODEL = "phantom-lungs-32"
+TORSO = "torso"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -50,9 +53,18 @@ def bundled_model_path(name: str = DEFAULT_MODEL) -> Path:
 
 
 def known_models() -> list[Path]:
-    """Paths of the bundled model's weights and of those in the user's folder."""
+    """Paths of the bundled models' weights and of those in the user's folder."""
     folder = user_models_folder()
-    return [bundled_model_path(), *(sorted(folder.glob("*.safetensors")) if folder.is_dir() else [])]
+    own = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    return [bundled_model_path(), bundled_model_path(LUNG_MODEL), *own]
+
+
+def organ_of(model: Path) -> str:
+    """Return what a model is of, by its card; 'torso' where that does not say."""
+    try:
+        return str(json.loads(model.with_suffix(".json").read_text()).get("organ", TORSO))
+    except (OSError, ValueError):  # whoever uses it is told that it is no model
+        return TORSO
 
 
 def choose_default_model(path: Path | None) -> None:

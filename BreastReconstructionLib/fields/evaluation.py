@@ -56,6 +56,7 @@ class _Member:
     weight: tuple[torch.Tensor, ...]
     bias: tuple[torch.Tensor, ...]
     skip_layer: int
+    tanh: bool
 
     def distance(self, points: torch.Tensor) -> torch.Tensor:
         """Return the (N,) signed distances at (N, 3) points."""
@@ -67,6 +68,8 @@ class _Member:
         value = self._forward(points, before)
         # Backward: the derivative of softplus is the logistic function.
         by = torch.sigmoid(SOFTPLUS_BETA * before[-1]) * self.weight[-1]
+        if self.tanh:
+            by = by * (1 - value**2)[:, None]
         for i in range(len(before) - 1, 0, -1):
             into = by @ self.weight[i].T
             if i == self.skip_layer:
@@ -83,7 +86,8 @@ class _Member:
             if before is not None:
                 before.append(x)
             x = functional.softplus(x, SOFTPLUS_BETA)
-        return torch.addmv(self.bias[-1], x, self.weight[-1])
+        distance = torch.addmv(self.bias[-1], x, self.weight[-1])
+        return distance.tanh_() if self.tanh else distance
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Shape:
                 weight, bias = (list(part) for part in zip(*network.ensembled_deep_sdf.member(m, size)))
                 bias[0], bias[size.skip_layer] = folded.bias_first[0, m], folded.bias_skip[0, m]
                 transposed = [value.T.contiguous() for value in weight[:-1]]
-                members.append(_Member((*transposed, weight[-1][0]), tuple(bias), size.skip_layer))
+                members.append(_Member((*transposed, weight[-1][0]), tuple(bias), size.skip_layer, size.tanh))
         return cls(model, code, folded.anchors[0], tuple(members))
 
     def field(self, negligible: float = NEGLIGIBLE_WEIGHT) -> Field:
@@ -127,7 +131,7 @@ class Shape:
 
     @property
     def anchors_model(self) -> np.ndarray:
-        """(6, 3) anchors, model units."""
+        """(A, 3) anchors, model units."""
         return self.anchors.cpu().numpy().astype(float)
 
 
@@ -251,7 +255,7 @@ def derivatives(shape: Shape, points: torch.Tensor) -> Derivatives:
         by_latent = torch.cat([part[2] for part in parts])
         by_anchor = torch.cat([part[3] for part in parts])
         by_code = by_latent @ shape.model.latent_basis
-    by_code += by_anchor.reshape(len(points), -1) @ anchor_jacobian(shape)
+    by_code += by_anchor.reshape(len(points), 3 * shape.model.network.size.anchors) @ anchor_jacobian(shape)
     return Derivatives(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), by_code)
 
 
@@ -286,9 +290,11 @@ def _derivatives(shape: Shape, points: torch.Tensor) -> tuple[torch.Tensor, torc
 
 
 def anchor_jacobian(shape: Shape) -> torch.Tensor:
-    """Return the (18, R) derivative of the anchors by the whitened coordinates of the code."""
+    """Return the (3 A, R) derivative of the A anchors by the whitened coordinates of the code."""
     network = shape.model.network
     size = network.size
+    if size.anchors == 0:
+        return shape.code.new_zeros(0, shape.model.latent_basis.shape[1])
     start = shape.code[: size.global_latent]
     jacobian = torch.autograd.functional.jacobian(lambda code: network.anchor_mlp(code), start)
     return jacobian @ shape.model.latent_basis[: size.global_latent]

@@ -2,13 +2,13 @@
 
 Parameter names and shapes are those of the official checkpoint. The latent code and the anchors enter two layers
 linearly, so both are folded into biases once per shape: a point then costs 3 instead of 195 inputs. One global function
-(DeepSDF, Park et al. 2019) is the blend's special case without local members.
+(DeepSDF, Park et al. 2019) is the blend's special case without local members; it needs no landmarks either.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import nn
@@ -27,13 +27,14 @@ class NetworkSize:
     """Dimensions of the network; the defaults are the official model's (latent code of 576).
 
     Attributes:
-        anchors: landmarks that the code places.
+        anchors: landmarks that the code places, or 0.
         local_members: how many of them carry a local function: all (a blend), or none (one global function).
         global_latent, local_latent: lengths of the parts of the code.
         hidden, hidden_layers: width and number of each member's hidden layers.
         skip_layer: the layer that sees the whole input again.
         anchor_hidden: width of the network that places the anchors.
         blend_sigma, global_blend: of the blend's weights, see `ShapeNetwork.blend_weights`.
+        tanh: each member's distance passes through a hyperbolic tangent, as in DeepSDF.
     """
 
     anchors: int = 6
@@ -46,6 +47,11 @@ class NetworkSize:
     anchor_hidden: int = 256
     blend_sigma: float = 0.25
     global_blend: float = 0.2
+    tanh: bool = False
+
+    def with_anchors(self, count: int) -> NetworkSize:
+        """Return the size for another number of landmarks; where the landmarks carried local functions, the new ones do."""
+        return replace(self, anchors=count, local_members=count if self.local_members else 0)
 
     @property
     def members(self) -> int:
@@ -67,10 +73,15 @@ class NetworkSize:
         return asdict(self)
 
 
-# The two models that are compared: liRBSM's blend, and iRBSM's one function with its DeepSDF in half the width.
+# liRBSM's blend; iRBSM's one function with its DeepSDF in half the width; for organs, one function that trains on a processor,
+# and one as large as the lung model's (LPM). The number of landmarks is the data's; these are the torso's.
 VARIANTS = {
     "local": NetworkSize(),
     "global": NetworkSize(local_members=0, global_latent=256, local_latent=0, hidden=512, hidden_layers=8, skip_layer=4),
+    "small": NetworkSize(local_members=0, global_latent=32, local_latent=0, hidden=128, hidden_layers=5, skip_layer=2),
+    "large": NetworkSize(
+        local_members=0, global_latent=256, local_latent=0, hidden=1024, hidden_layers=8, skip_layer=4, tanh=True
+    ),
 }
 
 
@@ -134,17 +145,21 @@ class ShapeNetwork(nn.Module):
         super().__init__()
         self.size = size
         self.ensembled_deep_sdf = EnsembledDeepSDF(size)
-        self.anchor_mlp = nn.Sequential(
-            nn.Linear(size.global_latent, size.anchor_hidden),
-            nn.ReLU(),
-            nn.Linear(size.anchor_hidden, size.anchor_hidden),
-            nn.ReLU(),
-            nn.Linear(size.anchor_hidden, 3 * size.anchors),
-        )
+        self.anchor_mlp = nn.Sequential()
+        if size.anchors:
+            self.anchor_mlp = nn.Sequential(
+                nn.Linear(size.global_latent, size.anchor_hidden),
+                nn.ReLU(),
+                nn.Linear(size.anchor_hidden, size.anchor_hidden),
+                nn.ReLU(),
+                nn.Linear(size.anchor_hidden, 3 * size.anchors),
+            )
         self.register_buffer("mean_anchors", mean_anchors.to(torch.float32).clone(), persistent=False)
 
     def anchors(self, codes: torch.Tensor) -> torch.Tensor:
         """Return the (B, A, 3) anchors of (B, latent) codes, model units."""
+        if self.size.anchors == 0:
+            return codes.new_zeros(len(codes), 0, 3)
         offsets = self.anchor_mlp(codes[:, : self.size.global_latent])
         return offsets.reshape(len(codes), self.size.anchors, 3) + self.mean_anchors
 
@@ -153,7 +168,7 @@ class ShapeNetwork(nn.Module):
         size, layers = self.size, self.ensembled_deep_sdf
         skip_layer = getattr(layers, f"lin{size.skip_layer}")
         anchors = self.anchors(codes)
-        origin = torch.zeros_like(anchors[:, :1])
+        origin = anchors.new_zeros(len(codes), 1, 3)
         origins = torch.cat([anchors[:, : size.local_members], origin], dim=1)
         shared = codes[:, None, : size.global_latent].expand(-1, size.members, -1)
         local = codes[:, size.global_latent :].reshape(len(codes), size.members, size.local_latent)
@@ -195,7 +210,8 @@ class ShapeNetwork(nn.Module):
             elif i < self.size.hidden_layers:
                 x = softplus(functional.linear(x, weight, bias))
         with torch.autocast(**exact):
-            return functional.linear(x.to(points.dtype), weight, bias)[:, 0]
+            distance = functional.linear(x.to(points.dtype), weight, bias)[:, 0]
+            return distance.tanh() if self.size.tanh else distance
 
     def distances(self, points: torch.Tensor, shape: FoldedShape, negligible: float = 0.0) -> torch.Tensor:
         """Return the (B, N) signed distances at (B, N, 3) points.

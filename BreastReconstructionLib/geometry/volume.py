@@ -45,6 +45,12 @@ class Volume:
         """Map (N, 3) points of patient space to continuous indices."""
         return (points_ras - self.ijk_to_ras[:3, 3]) @ np.linalg.inv(self.ijk_to_ras[:3, :3]).T
 
+    def padded_to_ras(self, voxels: int) -> np.ndarray:
+        """Return the matrix from indices to patient space for values that are padded by so many voxels on each side."""
+        matrix = self.ijk_to_ras.copy()
+        matrix[:3, 3] -= voxels * self.ijk_to_ras[:3, :3].sum(axis=1)
+        return matrix
+
     def checked(self, name: str) -> Volume:
         """Return the volume itself.
 

@@ -73,6 +73,22 @@ def read_closed_curves(path: Path) -> list[np.ndarray]:
     return curves
 
 
+def read_curves(path: Path) -> list[tuple[np.ndarray, bool]]:
+    """Return the (N, 3) points, RAS mm, of each curve or line of a markups file, and whether it is closed.
+
+    Raises:
+        LandmarkError: no markups file, or none of its curves has three points.
+    """
+    curves = []
+    for markup in _markups(path):
+        points = [point for _, point in _positions(markup, path)]
+        if markup.get("type") in (CURVE, CLOSED_CURVE) and len(points) >= 3:
+            curves.append((np.array(points), markup["type"] == CLOSED_CURVE))
+    if not curves:
+        raise LandmarkError(f"{path.name} holds no curve of three points or more; draw the organ's outlines as curves.")
+    return curves
+
+
 def read_curve_points(path: Path) -> np.ndarray:
     """Return the (N, 3) points, RAS mm, of a markups file in their order."""
     return np.array([point for _, point in _points_of(path)])

@@ -13,9 +13,9 @@ from scipy import ndimage
 
 from ..core.errors import VolumeError
 from ..core.progress import Progress
-from ..geometry.transforms import Frame
 from ..geometry.volume import Volume
-from ..mesh.mesh import TriangleMesh, connected_parts, vertex_normals
+from ..mesh.level import level_of_volume
+from ..mesh.mesh import TriangleMesh, connected_parts
 
 AUTO, CT, MRI = "auto", "ct", "mri"
 # Half between air (-1000) and fat (-100 HU): a voxel that is half air and half fat has it.
@@ -74,7 +74,9 @@ def find_volume_skin(volume: Volume, modality: str = AUTO, progress: Progress | 
     progress(0.6, "surface")
     # Air within the body makes no surface: away from the air outside, all is tissue. In place, since volumes are large.
     np.maximum(height, 0.5 * float(height.max()), out=height, where=~ndimage.binary_dilation(outside))
-    mesh = _surface(height, volume)
+    mesh = level_of_volume(height, volume.ijk_to_ras)
+    if len(mesh.faces) == 0:
+        raise VolumeError("No skin was found in the volume; give a CT or MRI of the chest.")
     if filled is not None:
         near = ndimage.binary_dilation(filled, iterations=2)
         index = np.round(volume.to_ijk(mesh.vertices)).astype(int)
@@ -178,38 +180,6 @@ def _outer_air(air: np.ndarray, volume: Volume) -> np.ndarray:
     counts = np.bincount(labels.ravel())
     largest = max(touching, key=lambda label: counts[label])
     return labels == largest
-
-
-def _surface(height: np.ndarray, volume: Volume) -> TriangleMesh:
-    """The zero level, in indices by VTK's flying edges, carried by the volume's whole matrix."""
-    from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
-    from vtkmodules.vtkCommonDataModel import vtkImageData
-    from vtkmodules.vtkFiltersCore import vtkFlyingEdges3D
-
-    image = vtkImageData()
-    image.SetDimensions(*height.shape[::-1])
-    scalars = numpy_to_vtk(np.ascontiguousarray(height, np.float32).ravel(), deep=False)
-    image.GetPointData().SetScalars(scalars)
-    contour = vtkFlyingEdges3D()
-    contour.SetInputData(image)
-    contour.SetValue(0, 0.0)
-    contour.ComputeNormalsOff()
-    contour.ComputeScalarsOff()
-    contour.Update()
-    found = contour.GetOutput()
-    if found.GetNumberOfPolys() == 0:
-        raise VolumeError("No skin was found in the volume; give a CT or MRI of the chest.")
-    vertices = volume.to_ras(vtk_to_numpy(found.GetPoints().GetData()).astype(float))
-    faces = vtk_to_numpy(found.GetPolys().GetConnectivityArray()).reshape(-1, 3).astype(np.int64)
-    normals = vertex_normals(vertices, faces)
-    # Outward is down in value; the sense of the faces depends on VTK and on the matrix's determinant.
-    sample = np.linspace(0, len(vertices) - 1, 2000).astype(int)
-    ahead = volume.to_ijk(vertices[sample] + normals[sample] * volume.spacing_mm.min())
-    behind = volume.to_ijk(vertices[sample] - normals[sample] * volume.spacing_mm.min())
-    value = [ndimage.map_coordinates(height, place.T[::-1], order=1, mode="nearest") for place in (ahead, behind)]
-    if np.median(np.nan_to_num(value[0] - value[1])) > 0:
-        faces, normals = faces[:, ::-1], -normals
-    return TriangleMesh(vertices, faces, Frame.PATIENT, normals)
 
 
 def _front(mesh: TriangleMesh) -> TriangleMesh:

@@ -15,8 +15,9 @@ ANYWHERE_SHARE = 0.15
 def signed_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Exact distances of (N, 3) points to a watertight mesh, negative inside, in the unit of the points.
 
-    libigl with angle-weighted pseudonormals (Bærentzen and Aanæs 2005): exact, and 15 times faster than the ray
-    counting of other libraries.
+    libigl, the sign by fast winding numbers (Barill et al. 2018), 10 times faster than the ray counting of other libraries.
+    Pseudonormals are a third faster, but gave 1 to 3 % of the points of two in a hundred synthetic lungs the wrong sign, where
+    thin triangles meet at an apex or surfaces cross at a sharp edge.
 
     Raises:
         DependencyError: libigl is not installed.
@@ -25,7 +26,7 @@ def signed_distance(points: np.ndarray, vertices: np.ndarray, faces: np.ndarray)
         import igl
     except ImportError as error:
         raise DependencyError("Exact signed distances need libigl: pip install 'BreastReconstructionLib[train]'.") from error
-    kind = igl.SignedDistanceType.SIGNED_DISTANCE_TYPE_PSEUDONORMAL
+    kind = igl.SignedDistanceType.SIGNED_DISTANCE_TYPE_FAST_WINDING_NUMBER
     return igl.signed_distance(
         np.ascontiguousarray(points, np.float64),
         np.ascontiguousarray(vertices, np.float64),

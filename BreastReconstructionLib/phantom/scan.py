@@ -19,7 +19,7 @@ from ..landmarks.names import LANDMARK_NAMES
 from ..mesh.boundary import boundary_loops
 from ..mesh.files import write_ply
 from ..mesh.mesh import TriangleMesh
-from ..mesh.polydata import triangles
+from ..mesh.solids import coverage
 from .basis import load_torso_basis
 from .posture import changed, lying, prone
 from .torso import POPULATIONS, Torso
@@ -93,7 +93,8 @@ def make_scan(settings: PhantomScanSettings, progress: Progress | None = None) -
     rng = np.random.default_rng([9, settings.seed])
     shape, matrix = _grid(landmarks, body, settings)
     grid = Volume(np.zeros(shape, np.int16), matrix)
-    inside = _coverage(closed_body(body, basis.body_faces), grid, progress.part(0.0, 0.6))
+    closed = closed_body(body, basis.body_faces)
+    inside = coverage(closed.vertices, closed.faces, grid, FINER, progress.part(0.0, 0.6))
     lungs = _lungs(grid, landmarks, body)
     if settings.modality == "ct":
         values = _ct(inside, lungs, grid, body, settings)
@@ -121,7 +122,8 @@ def posed_body(torso: Torso, settings: PhantomScanSettings) -> np.ndarray:
 
 def solid_labels(body_ras: np.ndarray, grid: Volume) -> Volume:
     """Return a label map, 1 inside of the (S, 3) skin of an upper body: of a twin without breasts it is the chest wall."""
-    inside = _coverage(closed_body(body_ras, load_torso_basis().body_faces), grid, Progress())
+    closed = closed_body(body_ras, load_torso_basis().body_faces)
+    inside = coverage(closed.vertices, closed.faces, grid, FINER)
     return Volume((inside > 0.5).astype(np.uint8), grid.ijk_to_ras)
 
 
@@ -161,38 +163,6 @@ def closed_body(body: np.ndarray, faces: np.ndarray) -> TriangleMesh:
         centre = np.full(len(loop), sum(map(len, vertices)) - 1)
         closing.append(np.column_stack([np.roll(loop, -1), loop, centre]))
     return TriangleMesh(np.concatenate(vertices), np.concatenate(closing), Frame.PATIENT)
-
-
-def _coverage(closed: TriangleMesh, grid: Volume, progress: Progress) -> np.ndarray:
-    """(K, J, I) share of each voxel that lies inside, in sub-voxels of VTK's exact stencil, slab by slab."""
-    from vtkmodules.util.numpy_support import vtk_to_numpy
-    from vtkmodules.vtkImagingStencil import vtkImageStencilToImage, vtkPolyDataToImageStencil
-
-    depth, height, width = grid.values.shape
-    fine = (grid.to_ijk(closed.vertices) + 0.5) * FINER - 0.5  # indices of sub-voxels
-    faces = closed.faces if np.linalg.det(grid.ijk_to_ras[:3, :3]) > 0 else closed.faces[:, ::-1]
-    data = triangles(fine, faces)
-    result = np.empty(grid.values.shape, np.float32)
-    slab = 8
-    for first in range(0, depth, slab):
-        progress(first / depth, "drawing the body")
-        last = min(first + slab, depth)
-        stencil = vtkPolyDataToImageStencil()
-        stencil.SetInputData(data)
-        stencil.SetTolerance(0.0)
-        stencil.SetOutputSpacing(1, 1, 1)
-        stencil.SetOutputOrigin(0, 0, 0)
-        stencil.SetOutputWholeExtent(0, FINER * width - 1, 0, FINER * height - 1, FINER * first, FINER * last - 1)
-        image = vtkImageStencilToImage()
-        image.SetInputConnection(stencil.GetOutputPort())
-        image.SetInsideValue(1)
-        image.SetOutsideValue(0)
-        image.SetOutputScalarTypeToUnsignedChar()
-        image.Update()
-        values = vtk_to_numpy(image.GetOutput().GetPointData().GetScalars())
-        blocks = values.reshape(last - first, FINER, height, FINER, width, FINER)
-        result[first:last] = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
-    return result
 
 
 def _lungs(grid: Volume, landmarks: np.ndarray, body: np.ndarray) -> np.ndarray:

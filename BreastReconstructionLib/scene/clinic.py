@@ -291,9 +291,9 @@ def show_plot(case: Path, role: str, title: str, visits: list[str], series: dict
     return chart
 
 
-def show_segments(case: Path, meshes: dict[str, TriangleMesh]):
+def show_segments(case: Path, meshes: dict[str, TriangleMesh], role: str = SEGMENTATION):
     """Return the segmentation node of closed meshes, one segment each, which Segment Editor can edit."""
-    node = make_node(case, SEGMENTATION, "vtkMRMLSegmentationNode", SEGMENTATION)
+    node = make_node(case, role, "vtkMRMLSegmentationNode", role)
     segmentation = node.GetSegmentation()
     segmentation.RemoveAllSegments()
     for name, mesh in meshes.items():

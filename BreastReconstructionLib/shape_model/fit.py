@@ -338,10 +338,18 @@ def surface_uncertainty(fit: ShapeFit, model: ShapeModel, points_model: np.ndarr
     The posterior covariance of code and similarity, carried to the surface by the implicit function theorem: a point of
     the zero level moves along its normal by -(df/du) du / |df/dx|. It does not know what the model cannot express.
     """
-    shape = Shape.of(model, torch.from_numpy(fit.code))
+    return deviation_along(surface_rows(fit, model, points_model), fit)
+
+
+def surface_rows(fit: ShapeFit, model: ShapeModel, points_model: np.ndarray) -> torch.Tensor:
+    """Return the (N, R + 7) derivative of how far the surface lies inward of (N, 3) points on it, by code and similarity."""
     points = torch.as_tensor(points_model, dtype=torch.float32)
-    at = derivatives(shape, points)
-    rows = torch.cat([at.by_code, by_similarity(at.by_point, points)], dim=1) / at.by_point.norm(dim=1, keepdim=True)
+    at = derivatives(Shape.of(model, torch.from_numpy(fit.code)), points)
+    return torch.cat([at.by_code, by_similarity(at.by_point, points)], dim=1) / at.by_point.norm(dim=1, keepdim=True)
+
+
+def deviation_along(rows: torch.Tensor, fit: ShapeFit) -> np.ndarray:
+    """Return the (N,) standard deviations of what (N, R + 7) rows say, by a fit's posterior."""
     variance = ((rows @ torch.from_numpy(fit.covariance)) * rows).sum(dim=1)
     return variance.clamp_min(0).sqrt().numpy().astype(float)
 

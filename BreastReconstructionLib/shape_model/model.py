@@ -8,7 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from ..core.errors import ShapeModelError
+from ..core.resources import TORSO
 from ..fields.network import ShapeNetwork
+from ..landmarks.names import LANDMARK_NAMES
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,43 @@ class ShapeModel:
         The card gives the mean absolute distance on held-out subjects; a normal distribution's is 0.8 of its deviation.
         """
         return self.card.get("metrics", {}).get("mean_mm", 0.0) / 0.798 / self.mm_per_unit
+
+    @property
+    def organ(self) -> str:
+        """What it is a model of; 'torso' where the card does not say."""
+        return self.card.get("organ", TORSO)
+
+    @property
+    def parts(self) -> int:
+        """Of how many closed bodies its shapes consist."""
+        return self.card.get("components", 1)
+
+    @property
+    def landmark_names(self) -> tuple[str, ...]:
+        """Of its anchors."""
+        return tuple(self.card.get("landmarks", LANDMARK_NAMES))
+
+    def required(self, organ: str) -> ShapeModel:
+        """Return the model itself.
+
+        Raises:
+            ShapeModelError: it is of another organ.
+        """
+        if self.organ != organ:
+            raise ShapeModelError(
+                f"{self.card['name']} is a model of the {self.organ}, not of the {organ}; choose another model."
+            )
+        return self
+
+    @property
+    def volume_error(self) -> float:
+        """Relative standard deviation of volumes that were seen whole, by its card; 1 % if the card does not say."""
+        return self.card.get("metrics", {}).get("volume_percent", 1.0) / 100.0
+
+    @property
+    def posterior_factor(self) -> float:
+        """By how much a fit's posterior is too sure of what it did not see, by its card; 1 if the card does not say."""
+        return self.card.get("metrics", {}).get("posterior_factor", 1.0)
 
     def code(self, u: torch.Tensor) -> torch.Tensor:
         """Return the (latent,) code of (R,) whitened coordinates."""

@@ -25,13 +25,12 @@ from ..core.files import disk_errors
 from ..core.progress import Progress
 from ..fields.network import VARIANTS, FoldedShape, NetworkSize, ShapeNetwork
 from ..landmarks.mean_anchors import OFFICIAL_MM_PER_UNIT
-from ..landmarks.names import LANDMARK_NAMES
 from ..optimise import trainer
 from ..optimise.trainer import Process, Schedule
 from .evaluation import fit_and_measure
 from .model import ShapeModel, latent_distribution
 from .model_file import save_model
-from .training_data import Subject, TrainingSet, read_subjects, split
+from .training_data import FIELD_CLAMP, Subject, TrainingSet, places, read_subjects, split
 from .training_settings import TrainingConfig, TrainingSettings
 
 CODE_SPREAD, PUBLISHED_CODE_SPREAD = 0.1, 1e-4
@@ -48,12 +47,16 @@ PICTURE_MM, PICTURE_SIZE = 6.0, (120, 140)
 def principal_codes(training_set: TrainingSet, size: NetworkSize) -> np.ndarray:
     """Initial (S, latent) codes: global scores of all vertices, local scores of the vertices about each anchor.
 
-    Scores carry the fourth root of their component's variance: whole variances starve the small components, equal
-    ones amplify noise.
+    Where no vertices correspond, the distances at places that are the same for all stand for them. Scores carry the fourth
+    root of their component's variance: whole variances starve the small components, equal ones amplify noise.
     """
-    skins = training_set.skins.astype(np.float64)
-    centered = skins - skins.mean(axis=0)
-    mean_skin, mean_anchors = skins.mean(axis=0), training_set.anchors.mean(axis=0)
+    if training_set.skins is not None:
+        skins = training_set.skins.astype(np.float64)
+        centered, where = skins - skins.mean(axis=0), skins.mean(axis=0)
+    else:
+        fields = training_set.fields.astype(np.float64).clip(-FIELD_CLAMP, FIELD_CLAMP)[..., None]
+        centered, where = fields - fields.mean(axis=0), places()
+    mean_anchors = training_set.anchors.mean(axis=0)
 
     def scores(weights: np.ndarray, count: int) -> np.ndarray:
         data = (centered * np.sqrt(weights)[:, None]).reshape(len(centered), -1)
@@ -64,18 +67,18 @@ def principal_codes(training_set: TrainingSet, size: NetworkSize) -> np.ndarray:
         result[:, :kept] = u[:, :kept] * np.sqrt(len(data)) * spread * CODE_SPREAD
         return result
 
-    everywhere = np.ones(skins.shape[1])
+    everywhere = np.ones(len(where))
     blocks = [scores(everywhere, size.global_latent)]
     if size.local_latent:
         for anchor in mean_anchors[: size.local_members]:
-            distance2 = ((mean_skin - anchor) ** 2).sum(axis=1)
+            distance2 = ((where - anchor) ** 2).sum(axis=1)
             blocks.append(scores(np.exp(-distance2 / size.blend_sigma**2), size.local_latent))
         blocks.append(scores(everywhere, size.local_latent))
     return np.concatenate(blocks, axis=1)
 
 
 def _initial_codes(training_set: TrainingSet, size: NetworkSize, seed: int) -> torch.Tensor:
-    if training_set.skins is not None:
+    if training_set.skins is not None or training_set.fields is not None:
         return torch.from_numpy(principal_codes(training_set, size)).float()
     return PUBLISHED_CODE_SPREAD * torch.randn(len(training_set), size.latent, generator=torch.Generator().manual_seed(seed))
 
@@ -96,13 +99,23 @@ class _Losses(nn.Module):
             return self.network.distances(points, shape, NEGLIGIBLE)
 
     def _exact(self, part: _Part) -> torch.Tensor:
+        """Clamped L1 at points of known distance; on the surface, where asked for, mean |f|, the normal, and the eikonal term."""
         s, codes = self.settings, self.codes[part.subjects]
         shape = self.network.fold(codes)
-        predicted = self._distances(part.rows[..., :3], shape)
-        target = part.rows[..., 3]
-        distance = (predicted.clamp(-s.clamp, s.clamp) - target.clamp(-s.clamp, s.clamp)).abs().mean(dim=1)
+        target, count = part.rows[..., 3], part.rows.shape[1]
+        points = part.rows[..., :3] if part.surface is None else torch.cat([part.rows[..., :3], part.surface[..., :3]], dim=1)
+        by_point = s.eikonal_weight > 0 or s.normal_weight > 0
+        predicted = self._distances(points.requires_grad_(by_point), shape)
+        distance = (predicted[:, :count].clamp(-s.clamp, s.clamp) - target.clamp(-s.clamp, s.clamp)).abs().mean(dim=1)
         anchor, code = _anchor_and_code(shape.anchors, part.anchors, codes)
         loss = distance + s.anchor_weight * anchor + s.code_weight * code
+        if part.surface is not None:
+            loss = loss + s.surface_weight * predicted[:, count:].abs().mean(dim=1)
+        if by_point:
+            gradient = torch.autograd.grad(predicted.sum(), points, create_graph=True)[0]
+            loss = loss + s.eikonal_weight * (gradient.norm(dim=2) - 1.0).abs().mean(dim=1)
+            if part.surface is not None:
+                loss = loss + s.normal_weight * (gradient[:, count:] - part.surface[..., 3:]).norm(dim=2).mean(dim=1)
         return torch.stack([values.sum() for values in (loss, distance, anchor, code)])
 
     def _published(self, part: _Part) -> torch.Tensor:
@@ -125,7 +138,8 @@ class _Losses(nn.Module):
 
 
 def _anchor_and_code(anchors: torch.Tensor, landmarks: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    return (anchors - landmarks).abs().mean(dim=(1, 2)), (codes**2).sum(dim=1)
+    anchor = (anchors - landmarks).abs().mean(dim=(1, 2)) if anchors.shape[1] else codes.new_zeros(len(codes))
+    return anchor, (codes**2).sum(dim=1)
 
 
 class ShapeModelTraining:
@@ -135,7 +149,7 @@ class ShapeModelTraining:
     unit = "mm"
 
     def __init__(self, training_set: TrainingSet, validation: list[Subject], settings: TrainingSettings, process: Process):
-        size = VARIANTS[settings.variant]
+        size = VARIANTS[settings.variant].with_anchors(len(training_set.landmark_names))
         torch.manual_seed(settings.seed)
         network = ShapeNetwork(size, torch.from_numpy(training_set.anchors.mean(axis=0)))
         codes = _initial_codes(training_set, size, settings.seed)
@@ -171,15 +185,17 @@ class ShapeModelTraining:
             alike = subjects[(training_set.exact.count[subjects] > 0) == exact]
             if len(alike) == 0:
                 continue
-            rows, off = pool.draw(alike, settings.batch_points, generator), None
+            rows, off, surface = pool.draw(alike, settings.batch_points, generator), None, None
+            if exact and (settings.surface_weight > 0 or settings.normal_weight > 0):
+                surface = training_set.surface.draw(alike, settings.batch_points, generator)
             if not exact:
                 near = rows[..., :3] + NEAR_SIGMA * torch.randn(rows[..., :3].shape, generator=generator)
                 off = torch.cat([near, 2 * torch.rand(near.shape, generator=generator) - 1], dim=1)
             mine = slice((process.rank - before) % process.count, None, process.count)  # as many subjects each
             before += len(alike)
             if len(alike[mine]):
-                landmarks = self._landmarks[alike[mine]]
-                part = _Part(exact, alike[mine], rows[mine], None if off is None else off[mine], landmarks)
+                own = lambda values, mine=mine: None if values is None else values[mine]
+                part = _Part(exact, alike[mine], rows[mine], own(off), self._landmarks[alike[mine]], own(surface))
                 parts.append(part.on(process.device))
         return [training_set.names[i] for i in sorted(set(subjects.tolist()))], parts
 
@@ -250,7 +266,8 @@ class _Part:
         subjects: (B,) indices.
         rows: (B, P, 4) points with distances, or (B, P, 6) surface points with normals.
         off_surface: (B, 2 P, 3) points near the surface and anywhere, for the published losses; None for exact ones.
-        anchors: (B, 6, 3) landmarks.
+        anchors: (B, K, 3) landmarks.
+        surface: (B, P, 6) further surface points with normals, where the settings weigh them; else None.
     """
 
     exact: bool
@@ -258,6 +275,7 @@ class _Part:
     rows: torch.Tensor
     off_surface: torch.Tensor | None
     anchors: torch.Tensor
+    surface: torch.Tensor | None
 
     def on(self, device: str) -> _Part:
         """Return the part on another device."""
@@ -279,7 +297,10 @@ def _model(losses: _Losses, training_set: TrainingSet, settings: TrainingSetting
         "use": "research; not for diagnosis",
         "subjects": len(training_set),
         "exact_subjects": int((training_set.exact.count > 0).sum()),
-        "landmarks": list(LANDMARK_NAMES),
+        "organ": training_set.organ,
+        "components": training_set.parts,
+        "landmarks": list(training_set.landmark_names),
+        "axes": ["left", "superior", "anterior"],
         "units": "model units, +x patient's left, +y superior, +z anterior; negative inside",
         "scale": "mean of the subjects" if known else "the official model's: the subjects' sizes are not known",
         "training": asdict(settings),

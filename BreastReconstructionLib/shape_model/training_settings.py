@@ -17,7 +17,8 @@ class TrainingSettings:
 
     Attributes:
         name: of the model.
-        variant: 'local' (a blend, liRBSM) or 'global' (one function, iRBSM).
+        variant: 'local' (a blend, liRBSM), 'global' (one function, iRBSM), 'small' (one function for organs, trains on a
+            processor) or 'large' (as the lung model LPM; for graphics cards).
         population, licence: for the card: whose shapes these are, and on what terms the model may be used.
         steps: optimisation steps at most.
         batch_subjects: a step, over all processes.
@@ -25,6 +26,8 @@ class TrainingSettings:
         learning_rate, code_learning_rate: at the start; they fall by a cosine to a hundredth.
         clamp: model units beyond which exact distances no longer matter.
         code_weight, anchor_weight: of subjects with exact distances; scans have the published weights.
+        surface_weight, eikonal_weight, normal_weight: of further terms at surface points of subjects with exact distances: mean
+            |f|, | |gradient| - 1 |, and the gradient's distance to the normal. 0 leaves a term out.
         validate_every: steps between fits of subjects that are not trained on.
         patience: how many validations without a better one end the run.
         mixed_precision: the hidden layers' products in bfloat16; three times faster for `global` on processors that have it.
@@ -43,6 +46,9 @@ class TrainingSettings:
     clamp: float = 0.1
     code_weight: float = 1e-4
     anchor_weight: float = 0.5
+    surface_weight: float = 0.0
+    eikonal_weight: float = 0.0
+    normal_weight: float = 0.0
     validate_every: int = 2000
     patience: int = 4
     mixed_precision: bool = False
@@ -86,7 +92,7 @@ def read_config(path: Path) -> TrainingConfig:
     for key in set(values) & set(known):
         kinds = (int, float) if known[key] is float else known[key]
         wrong = not isinstance(values[key], kinds) or (isinstance(values[key], bool) and known[key] is not bool)
-        lowest = 0 if key in ("seed", "code_weight", "anchor_weight") else 1 if known[key] is int else 1e-12
+        lowest = 0 if key == "seed" or key.endswith("_weight") else 1 if known[key] is int else 1e-12
         if wrong or (known[key] in (int, float) and not lowest <= values[key] < math.inf):
             kind = {int: "a whole number above 0", float: "a number above 0", bool: "true or false", str: "a text"}[known[key]]
             raise ShapeModelError(f"{key} in {path.name} must be {kind}, not {json.dumps(values[key])}.")

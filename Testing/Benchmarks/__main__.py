@@ -7,6 +7,7 @@
 - videos: five further phantom videos (other bodies, skins, rooms, paths, lenses): a table.
 - outside: bodies and clutter that no training and no tuning saw: errors, landmarks, and the stated uncertainty.
 - clinic: skin of CT and MRI, registration, geodesics, volumes against twins, change between visits.
+- organ: a model of synthetic lungs: training, completion from points, halves and noise, volumes of label volumes.
 - refinement: before and after the refinement by the pictures, on phantoms with scars, folds, moles and other nipples.
 - points: what weights by covariance and the fit to the pictures bring, on the sample and on the videos in the folder.
 - mapping: resolution of the features, incremental against global mapping: time and error of the cameras.
@@ -32,6 +33,7 @@ PARTS = (
     "videos",
     "outside",
     "clinic",
+    "organ",
     "refinement",
     "points",
     "mapping",
@@ -83,6 +85,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
 
     from . import model_parts, video_parts
     from .clinic import clinic
+    from .organ import organ
     from .outside import outside
     from .plot import exponent
     from .refinement import refinement
@@ -119,6 +122,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
         "videos": lambda: video_parts.videos(folder),
         "outside": lambda: outside(folder),
         "clinic": lambda: clinic(folder),
+        "organ": lambda: organ(folder),
         "refinement": lambda: refinement(folder),
         "points": lambda: video_parts.points(folder),
         "mapping": lambda: video_parts.mapping(folder),

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...core.case import Case
 from ...core.errors import CameraError, LandmarkError, ScaleError, VideoError
 from ...core.files import hash_of_file, hash_of_files
-from ...core.resources import default_model_path
+from ...core.resources import TORSO, default_model_path
 from ...core.settings import Settings
 from ...landmarks.files import LandmarkInput, read_landmarks
 from ...measurement.scale import KnownDistance, KnownMarker, check_typed, parse_distance, parse_marker
@@ -149,7 +149,7 @@ def check_align(settings: Settings) -> None:
     if model is not None:
         from ...shape_model.model_file import load_model
 
-        load_model(model)
+        load_model(model).required(TORSO)
 
 
 def sources_of_align(settings: Settings, case: Case) -> dict:

@@ -31,7 +31,7 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
     import tempfile
 
     from ...core.errors import DependencyError
-    from ...core.resources import COMPARISON_MODEL, bundled_model_path
+    from ...core.resources import COMPARISON_MODEL, TORSO, bundled_model_path
     from ...shape_model.held_out import (
         PROTOCOLS,
         PrincipalComponents,
@@ -45,7 +45,7 @@ def _evaluate(options: argparse.Namespace, console: Console) -> None:
     )
     from ...shape_model.model_file import load_model
 
-    model = load_model(options.model)
+    model = load_model(options.model).required(TORSO)
     with tempfile.TemporaryDirectory() as temporary:
         skins = training_skins(options.training_subjects, options.population, options.work or Path(temporary))
     other = load_model(options.global_model or bundled_model_path(COMPARISON_MODEL))

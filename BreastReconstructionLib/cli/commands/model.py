@@ -73,12 +73,12 @@ def _list(options: argparse.Namespace, console: Console) -> None:
 
 
 def _default(options: argparse.Namespace, console: Console) -> None:
-    from ...core.resources import choose_default_model, default_model_path
+    from ...core.resources import TORSO, choose_default_model, default_model_path
     from ...shape_model.model_file import load_model
 
     if options.bundled:
         choose_default_model(None)
     elif options.model is not None:
-        load_model(options.model)  # a damaged one is refused here
+        load_model(options.model).required(TORSO)  # a damaged one is refused here
         choose_default_model(options.model)
     console.say(f"The default model is {default_model_path()}.", default=str(default_model_path()))

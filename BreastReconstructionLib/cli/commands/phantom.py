@@ -19,7 +19,11 @@ def add(commands: Commands) -> None:
     thing = kinds.add("object", "pictures of an object that is no torso, with masks and its truth", _object)
     thing.add_argument("--pictures", type=int, default=12, metavar="N", help="number of pictures, all around (default 12)")
     thing.add_argument("--size", type=int, default=256, metavar="PX", help="side of a picture (default 256)")
-    for sub in (torso, video, scan, thing):
+    lungs = kinds.add("lungs", "lungs of consecutive seeds, as meshes or label volumes (needs scaffoldmaker)", _lungs)
+    lungs.add_argument("--count", type=int, default=1, metavar="N", help="how many (default 1)")
+    words = "of voxels, left to right, back to front, up: label volumes (NIfTI) instead of meshes"
+    lungs.add_argument("--spacing", type=float, nargs=3, metavar="MM", help=words)
+    for sub in (torso, video, scan, thing, lungs):
         sub.add_argument("--seed", type=int, default=0, help="which body; the same seed gives the same files")
         sub.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
     video.add_argument("--frames", type=int, default=100, help="number of frames, at 10 a second (default 100)")
@@ -106,6 +110,14 @@ def _object(options: argparse.Namespace, console: Console) -> None:
     settings = PhantomThingSettings(options.seed, options.pictures, options.size)
     path = write_phantom_thing(options.output, settings, console.progress("phantom"))
     console.say(f"The pictures of seed {options.seed} and their truth are in {options.output}.", pictures=str(path))
+
+
+def _lungs(options: argparse.Namespace, console: Console) -> None:
+    from ...phantom.lungs import write_phantom_lungs
+
+    spacing = tuple(options.spacing) if options.spacing else None
+    paths = write_phantom_lungs(options.output, options.seed, options.count, spacing, console.progress("phantom"))
+    console.say(f"{len(paths)} pairs of lungs are in {options.output}.", files=[str(path) for path in paths])
 
 
 def _scan(options: argparse.Namespace, console: Console) -> None:

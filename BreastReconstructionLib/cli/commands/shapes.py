@@ -14,6 +14,7 @@ from ...core.commands import Commands, whole_number
 from ...core.console import Console
 from ...core.errors import CaseError, ShapeModelError
 from ...core.options import option_named
+from ...core.resources import TORSO
 
 if TYPE_CHECKING:
     from ...shape_model.model import ShapeModel
@@ -42,17 +43,19 @@ def add(commands: Commands) -> None:
         sub.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
 
 
-def _write_shapes(shapes: Iterable[tuple[str, MeshWithLandmarks]], folder: Path, console: Console) -> None:
+def _write_shapes(
+    shapes: Iterable[tuple[str, MeshWithLandmarks]], landmark_names: tuple[str, ...], folder: Path, console: Console
+) -> None:
     """Write shapes in patient space, with their names, as they come."""
     from ...landmarks.files import write_landmarks_mrk_json
-    from ...landmarks.names import LANDMARK_NAMES
     from ...mesh.files import write_ply
 
     folder.mkdir(parents=True, exist_ok=True)
     names = []
     for name, shape in shapes:
         write_ply(folder / f"{name}.ply", shape.mesh)
-        write_landmarks_mrk_json(folder / f"{name}.mrk.json", dict(zip(LANDMARK_NAMES, shape.landmarks, strict=True)))
+        if landmark_names:
+            write_landmarks_mrk_json(folder / f"{name}.mrk.json", dict(zip(landmark_names, shape.landmarks, strict=True)))
         names.append(name)
     console.say(f"{len(names)} shapes with landmarks are in {folder}.", folder=str(folder), names=names)
 
@@ -87,7 +90,8 @@ def _write_codes(model: ShapeModel, named: Iterable, options: argparse.Namespace
     from ...shape_model.sampling import mesh_of_code
 
     cell = options.detail / model.mm_per_unit
-    _write_shapes(((name, mesh_of_code(model, code, cell).in_patient(model)) for name, code in named), options.output, console)
+    shapes = ((name, mesh_of_code(model, code, cell).in_patient(model)) for name, code in named)
+    _write_shapes(shapes, model.landmark_names, options.output, console)
 
 
 def _fitted(folder: Path) -> Case:
@@ -122,11 +126,12 @@ def _complete(options: argparse.Namespace, console: Console) -> None:
     from ...shape_model.model_file import load_model
     from ...shape_model.sampling import complete_side, mesh_of_code
 
-    model, case = load_model(options.model), _fitted(options.case)
+    model, case = load_model(options.model).required(TORSO), _fitted(options.case)
     aligned = case.result(ALIGN)
     # Of this case's surface, so that the prediction lies in place on it.
     aligned_to_patient = case.result(SURFACE).world_to_patient.after(aligned.world_to_model.inverse())
     fit = complete_side(aligned.points_model, aligned.landmarks_model, model, options.side, noise_model=aligned.noise_model)
     to_patient = aligned_to_patient.after(fit.refinement.inverse())
     shape = mesh_of_code(model, torch.from_numpy(fit.code), options.detail / to_patient.scale)
-    _write_shapes([(f"predicted-{options.side}", shape.moved(to_patient, Frame.PATIENT))], options.output, console)
+    named = [(f"predicted-{options.side}", shape.moved(to_patient, Frame.PATIENT))]
+    _write_shapes(named, model.landmark_names, options.output, console)

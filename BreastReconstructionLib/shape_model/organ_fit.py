@@ -1,0 +1,319 @@
+"""Fit of an organ's model to what is known of one: its whole surface, a part of it, or a few contours; with or without landmarks.
+
+Without landmarks, the pose is searched: the patient's own axes first, then the principal axes of the points against those of the
+mean shape, each from several places; the best few are fitted coarsely, the best of these to the end.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from ..core.errors import FitError
+from ..core.progress import Progress
+from ..fields.evaluation import Shape, signed_distances
+from ..geometry.transforms import MODEL_AXES_TO_RAS, Frame, Similarity, fit_similarity
+from ..mesh.extraction import cells_for, extract_zero_level
+from ..mesh.mesh import TriangleMesh, connected_parts, vertex_normals
+from ..mesh.patch import signed_volume
+from .fit import FitSettings, ShapeFit, deviation_along, fit_shape, surface_rows
+from .model import ShapeModel
+from .organ_data import ROOT_MEAN_SQUARE
+from .sampling import mesh_of_code
+
+FEWEST_POINTS, MOST_POINTS = 200, 12_000
+# Poses are judged at so few points, with a kernel as wide as a half of a partial organ may be misplaced.
+JUDGED_POINTS, JUDGED_KERNEL = 200, 0.15
+SHIFTS = (-0.35, 0.0, 0.35)
+TRIED = 4
+# A pose in the patient's axes is right if so much of the points lies this near to the shape; else others are tried too.
+GOOD_SHARE, GOOD = 0.8, 0.05
+# Principal axes have two signs each; these are the rotations among them.
+TURNS = tuple(np.diag(signs).astype(float) for signs in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)))
+COARSE_STAGES: tuple[tuple[int, float | None], ...] = ((400, 0.2), (600, 0.08))
+# Nothing but the population is known of the pose beyond the start: a third of a radian, a fifth of a unit.
+POSE_NOISE, POSE_SHIFT = 0.3, 0.2
+SEEN_MM, SPARSE_FACTOR = 4.0, 2.0
+UNSEEN = 0.1
+# Standard deviations of form and size, and model units, beyond which it is another organ; and how much better the mirrored points
+# must fit. On 28 clouds of lungs, whole and half, the product of residual and form was smaller for the right side by 1.4 and more.
+UNUSUAL, UNUSUAL_SIZE, MISFIT, MIRRORED = 2.1, 4.0, 0.02, 0.75
+# Levels below the surface at which bodies that touch may be apart, model units; and how near to the middle they are brought back.
+PARTING_DEPTHS, MIDDLE, SMALLEST_BODY = (0.005, 0.01, 0.02), 0.4, 0.05
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What is known of an organ.
+
+    Attributes:
+        points_ras: (N, 3) on its surface, mm.
+        landmarks_ras: names -> (3,), may be empty.
+        left_out: share of the surface given that is a cut and no surface of the organ.
+        notes: what was repaired, in words.
+    """
+
+    points_ras: np.ndarray
+    landmarks_ras: dict[str, np.ndarray]
+    left_out: float = 0.0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FittedOrgan:
+    """A model's shape, fitted.
+
+    Attributes:
+        fit: code and similarity.
+        start: from patient space to the model frame in which the fit began.
+        bodies: closed, patient space, from the patient's left to right; scalars `uncertainty_mm` and `seen` (0 or 1).
+        volume_ml, volume_uncertainty_ml: of all bodies.
+        seen_share: of the surface.
+        residual_mm: median distance of the points from it.
+        from_mean_mm: mean distance of the points from the model's mean shape in the same pose.
+        warnings: what speaks against it.
+    """
+
+    fit: ShapeFit
+    start: Similarity
+    bodies: tuple[TriangleMesh, ...]
+    volume_ml: float
+    volume_uncertainty_ml: float
+    seen_share: float
+    residual_mm: float
+    from_mean_mm: float
+    warnings: tuple[str, ...]
+
+    @property
+    def model_to_patient(self) -> Similarity:
+        """From the fitted shape's model frame to patient space."""
+        return self.fit.refinement.after(self.start).inverse()
+
+
+def settings_for(model: ShapeModel, has_landmarks: bool) -> FitSettings:
+    """Return what a fit of a model assumes; landmarks fix the pose as those of the torso do."""
+    if has_landmarks:
+        return FitSettings()
+    spread = max(model.mm_per_unit_spread / model.mm_per_unit, 0.02)
+    return FitSettings(similarity_noise=(POSE_NOISE, POSE_SHIFT, 2.0 * spread))
+
+
+def fit_organ(observed: Observation, model: ShapeModel, detail_mm: float = 2.0, progress: Progress | None = None) -> FittedOrgan:
+    """Fit a model to what is known of an organ.
+
+    Args:
+        observed: see Observation.
+        model: of this organ.
+        detail_mm: size of the triangles of the result.
+        progress: told how far it is.
+
+    Raises:
+        FitError: too few points, or a fit without a surface.
+    """
+    progress = progress or Progress()
+    if len(observed.points_ras) < FEWEST_POINTS:
+        raise FitError(f"Only {len(observed.points_ras)} points are known of the organ; give {FEWEST_POINTS} at least.")
+    order = np.random.default_rng(3).permutation(len(observed.points_ras))[:MOST_POINTS]
+    points = observed.points_ras[order]
+    names = [name for name in model.landmark_names if name in observed.landmarks_ras]
+    marks = np.full((len(model.landmark_names), 3), np.nan)
+    settings = settings_for(model, len(names) >= 3)
+    if len(names) >= 3:
+        placed = np.array([observed.landmarks_ras[name] for name in names])
+        chosen = [model.landmark_names.index(name) for name in names]
+        start = fit_similarity(placed, model.network.mean_anchors.numpy()[chosen].astype(float))
+        marks[chosen] = start.apply(placed)
+    else:
+        start = find_pose(points, model, settings, progress.part(0.0, 0.4))
+    progress(0.4, "fit")
+    fit = fit_shape(start.apply(points), marks, model, settings, progress.part(0.4, 0.8))
+    progress(0.8, "surface")
+    return _delivered(observed, points, model, start, fit, detail_mm)
+
+
+def find_pose(points_ras: np.ndarray, model: ShapeModel, settings: FitSettings, progress: Progress | None = None) -> Similarity:
+    """Return the map from patient space to the model frame that lets a coarse fit of the model come nearest to the points."""
+    progress = progress or Progress()
+    own = _candidates(points_ras, model, [MODEL_AXES_TO_RAS.T])
+    best = _best_of(own, points_ras, model, settings)
+    if best[0] >= GOOD_SHARE:
+        return best[1]
+    progress(0.5, "other orientations")
+    _, _, axes = np.linalg.svd(points_ras - points_ras.mean(axis=0), full_matrices=False)
+    mean = mesh_of_code(model, model.latent_mean, 0.06).mesh.vertices
+    _, _, mean_axes = np.linalg.svd(mean - mean.mean(axis=0), full_matrices=False)
+    axes[2] *= np.linalg.det(axes)
+    mean_axes[2] *= np.linalg.det(mean_axes)
+    turned = _candidates(points_ras, model, [mean_axes.T @ turn @ axes for turn in TURNS])
+    other = _best_of(turned, points_ras, model, settings)
+    return max(best, other, key=lambda pair: pair[0])[1]
+
+
+def _candidates(points_ras: np.ndarray, model: ShapeModel, rotations: list[np.ndarray]) -> list[Similarity]:
+    """Starts: by orientation, place, and size (the population's, or that of a whole organ)."""
+    center = points_ras.mean(axis=0)
+    radius = float(np.sqrt(((points_ras - center) ** 2).sum(axis=1).mean()))
+    usual, spread = 1.0 / model.mm_per_unit, 3 * model.mm_per_unit_spread / model.mm_per_unit
+    scales = {usual, float(np.clip(ROOT_MEAN_SQUARE / radius, usual * (1 - spread), usual * (1 + spread)))}
+    return [
+        Similarity(scale, rotation, np.array(shift) - scale * rotation @ center)
+        for rotation, shift, scale in product(rotations, product(SHIFTS, repeat=3), sorted(scales))
+    ]
+
+
+def _best_of(
+    candidates: list[Similarity], points_ras: np.ndarray, model: ShapeModel, settings: FitSettings
+) -> tuple[float, Similarity]:
+    """The share of points near to a coarse fit from the best start, and where that fit ended."""
+    few = points_ras[:JUDGED_POINTS]
+    shape = Shape.of(model, model.latent_mean)
+    moved = np.concatenate([candidate.apply(few) for candidate in candidates])
+    square = signed_distances(shape, moved).reshape(len(candidates), -1) ** 2
+    cost = (square / (square + JUDGED_KERNEL**2)).mean(axis=1)
+    coarse = replace(settings, stages=COARSE_STAGES)
+    none = np.full((len(model.landmark_names), 3), np.nan)
+    found = []
+    for number in np.argsort(cost)[:TRIED]:
+        start = candidates[number]
+        fit = fit_shape(start.apply(points_ras), none, model, coarse)
+        end = fit.refinement.after(start)
+        off = np.abs(signed_distances(Shape.of(model, torch.from_numpy(fit.code)), end.apply(points_ras[:1000])))
+        found.append((float((off < GOOD).mean()) - 0.02 * fit.prior_distance, end))
+    return max(found, key=lambda pair: pair[0])
+
+
+def _delivered(
+    observed: Observation, points: np.ndarray, model: ShapeModel, start: Similarity, fit: ShapeFit, detail_mm: float
+) -> FittedOrgan:
+    """The fit's surface with what is known of its errors."""
+    to_patient = fit.refinement.after(start).inverse()
+    mm = to_patient.scale
+    shape = mesh_of_code(model, torch.from_numpy(fit.code), detail_mm / mm).mesh
+    rows = surface_rows(fit, model, shape.vertices)
+    posterior = model.posterior_factor * deviation_along(rows, fit)
+    mesh = replace(shape, scalars={"uncertainty_mm": np.hypot(posterior, model.expression_error) * mm})
+    volume_deviation = _volume_deviation(rows, fit, shape, mm)
+    shape, were_joined = _parted(mesh, model, fit, detail_mm / mm)
+    mesh = shape.moved(to_patient, Frame.PATIENT)
+    seen = _seen(mesh, points).astype(float)
+    labels = connected_parts(mesh.faces, len(mesh.vertices))
+    mesh = replace(mesh, scalars={**mesh.scalars, "seen": seen})
+    bodies = [mesh.part(labels == label) for label in range(labels.max() + 1)]
+    bodies.sort(key=lambda body: body.vertices[:, 0].mean())
+    volume = sum(signed_volume(body.vertices, body.faces) for body in bodies) / 1000.0
+    aligned = fit.refinement.after(start).apply(points)
+    residual = np.abs(signed_distances(Shape.of(model, torch.from_numpy(fit.code)), aligned)) * mm
+    from_mean = float(np.abs(signed_distances(Shape.of(model, model.latent_mean), aligned)).mean() * mm)
+    return FittedOrgan(
+        fit,
+        start,
+        tuple(bodies),
+        volume,
+        float(np.hypot(volume_deviation * model.posterior_factor, model.volume_error * volume)),
+        float(np.average(seen, weights=_areas(mesh))),
+        float(np.median(residual)),
+        from_mean,
+        (
+            *observed.notes,
+            *_warnings_of_bodies([float(body.scalars["seen"].mean()) for body in bodies], model, were_joined),
+            *_warnings_of_form(points, model, start, fit, from_mean),
+        ),
+    )
+
+
+def _areas(mesh: TriangleMesh) -> np.ndarray:
+    """(V,) a third of the area of the triangles at each vertex."""
+    corners = mesh.vertices[mesh.faces]
+    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 6.0
+    return np.bincount(mesh.faces.ravel(), np.repeat(area, 3), len(mesh.vertices))
+
+
+def _seen(mesh: TriangleMesh, points: np.ndarray) -> np.ndarray:
+    """(V,) True where a point lies as near as the points lie to each other, or nearer than SEEN_MM."""
+    tree = cKDTree(points)
+    apart = np.median(tree.query(points[:2000], k=2)[0][:, 1])
+    return tree.query(mesh.vertices)[0] < max(SEEN_MM, SPARSE_FACTOR * apart)
+
+
+def _volume_deviation(rows: torch.Tensor, fit: ShapeFit, shape: TriangleMesh, mm: float) -> float:
+    """The fit's posterior carried to the volume, ml: it changes by the integral of the surface's movement along its normal."""
+    by_parameters = torch.as_tensor(_areas(shape), dtype=torch.float32) @ rows
+    # A rigid movement leaves the volume as it is; what is summed there is the triangles' error.
+    by_parameters[-7:-1] = 0.0
+    return float(deviation_along(by_parameters[None], fit)[0]) * mm**3 / 1000.0
+
+
+def _parted(shape: TriangleMesh, model: ShapeModel, fit: ShapeFit, cell: float) -> tuple[TriangleMesh, bool]:
+    """The shape, model frame, with bodies that touch parted, and whether they were; as it is if they do not come apart.
+
+    Bodies that are nearer to each other than the fit is right can grow together. They are apart a little below the surface: that
+    level is carried back outward, but nowhere farther than to the middle between them.
+    """
+    count = lambda mesh: connected_parts(mesh.faces, len(mesh.vertices)).max() + 1
+    if count(shape) >= model.parts:
+        return shape, False
+    field = Shape.of(model, torch.from_numpy(fit.code)).field()
+    for depth in PARTING_DEPTHS:
+        below = replace(field, distance=lambda points, depth=depth: field.distance(points) + depth)
+        try:
+            level = extract_zero_level(below, cells_for(cell, field.side))
+        except FitError:
+            break
+        labels = connected_parts(level.faces, len(level.vertices))
+        sizes = np.bincount(labels)
+        if (sizes > SMALLEST_BODY * sizes.max()).sum() != model.parts:
+            continue
+        kept = np.isin(labels, np.flatnonzero(sizes > SMALLEST_BODY * sizes.max()))
+        mesh = TriangleMesh(level.vertices, level.faces, Frame.MODEL).part(kept)
+        labels, normals = connected_parts(mesh.faces, len(mesh.vertices)), vertex_normals(mesh.vertices, mesh.faces)
+        room = np.full(len(mesh.vertices), np.inf)
+        for label in range(labels.max() + 1):
+            own = labels == label
+            room[own] = cKDTree(mesh.vertices[~own]).query(mesh.vertices[own])[0]
+        vertices = mesh.vertices + normals * np.minimum(depth, MIDDLE * room)[:, None]
+        nearest = cKDTree(shape.vertices).query(vertices)[1]
+        scalars = {name: values[nearest] for name, values in shape.scalars.items()}
+        return TriangleMesh(vertices, mesh.faces, Frame.MODEL, vertex_normals(vertices, mesh.faces), scalars=scalars), True
+    return shape, False
+
+
+def _warnings_of_bodies(seen_shares: list[float], model: ShapeModel, were_joined: bool) -> list[str]:
+    """What the user should know of the bodies."""
+    said = []
+    if were_joined:
+        said.append(
+            "The bodies touched in the fitted shape and were parted in the middle between them: their gap is not measured."
+        )
+    if len(seen_shares) != model.parts:
+        said.append(f"The fitted shape has {len(seen_shares)} bodies where the model has {model.parts}: it is not to be trusted.")
+    for number, share in enumerate(seen_shares):
+        if share < UNSEEN:
+            said.append(
+                f"Of body {number + 1} of {len(seen_shares)}, from the patient's left, {100 * share:.0f} % is given: the rest "
+                "of it is the model's prediction."
+            )
+    return said
+
+
+def _warnings_of_form(points: np.ndarray, model: ShapeModel, start: Similarity, fit: ShapeFit, from_mean_mm: float) -> list[str]:
+    """What the user should know of how the points and the model agree."""
+    settings, none = settings_for(model, False), np.full((len(model.landmark_names), 3), np.nan)
+    mirrored = points * [-1.0, 1.0, 1.0]
+    turned = find_pose(mirrored, model, settings)
+    again = fit_shape(turned.apply(mirrored), none, model, settings)
+    if again.residual_mean * again.prior_distance < MIRRORED * fit.residual_mean * fit.prior_distance:
+        return ["Left and right may be exchanged: the mirrored points fit the model better. Check the volume's orientation."]
+    end = fit.refinement.after(start)
+    size = abs(np.log(1.0 / end.scale / model.mm_per_unit)) / (model.mm_per_unit_spread / model.mm_per_unit)
+    misfit = fit.residual_median
+    if misfit < MISFIT and fit.prior_distance < UNUSUAL and size < UNUSUAL_SIZE:
+        return []
+    return [
+        f"This is probably no {model.organ}, or an unusual one: the points lie {from_mean_mm:.0f} mm from the model's mean and "
+        f"{misfit / end.scale:.1f} mm (median) from the fitted shape, whose size is {size:.1f} and whose form "
+        f"{fit.prior_distance:.1f} standard deviations from the usual."
+    ]
