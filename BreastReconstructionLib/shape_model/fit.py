@@ -47,6 +47,7 @@ class FitSettings:
         independent_points: how many independent measurements all points together are worth; neighbours err alike.
         landmark_noise: standard deviation of a landmark.
         similarity_noise: standard deviations of the landmarks' similarity: rotation (radians), translation, log scale.
+        expected_log_scale: of the similarity that is fitted; 0 where the start has the size that is expected.
         regularisation: factor on the prior of the code.
         largest_iterations: a stage.
         smallest_step: root mean square change of the surface, at the points, that ends a stage.
@@ -59,6 +60,7 @@ class FitSettings:
     independent_points: float = 1000.0
     landmark_noise: float = 0.005
     similarity_noise: tuple[float, float, float] = (0.02, 0.01, 0.015)
+    expected_log_scale: float = 0.0
     regularisation: float = 1.0
     largest_iterations: int = 30
     smallest_step: float = 3e-4
@@ -275,6 +277,7 @@ def priors(state: State, shape: Shape, landmarks: np.ndarray, settings: FitSetti
     rotation, translation, log_scale = settings.similarity_noise
     precision = torch.tensor([rotation**-2] * 3 + [translation**-2] * 3 + [log_scale**-2], dtype=torch.float32)
     parameters = _parameters(state.similarity)
+    parameters[6] -= settings.expected_log_scale
     cost += 0.5 * float(precision @ parameters**2)
     matrix[count:, count:] += torch.diag(precision)
     gradient[count:] += precision * parameters

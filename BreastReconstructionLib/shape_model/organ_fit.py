@@ -40,8 +40,10 @@ POSE_NOISE, POSE_SHIFT = 0.3, 0.2
 SEEN_MM, SPARSE_FACTOR = 4.0, 2.0
 UNSEEN = 0.1
 # Standard deviations of form and size, and model units, beyond which it is another organ; and how much better the mirrored points
-# must fit. On 28 clouds of lungs, whole and half, the product of residual and form was smaller for the right side by 1.4 and more.
-UNUSUAL, UNUSUAL_SIZE, MISFIT, MIRRORED = 2.1, 4.0, 0.02, 0.75
+# must fit: on 14 whole lungs the product of residual and form was smaller for the right side by 1.4 and more; of a half it is no
+# sign.
+SMALLEST_SPREAD, IMPOSSIBLE_SIZE = 0.02, 8.0
+UNUSUAL, UNUSUAL_SIZE, MISFIT, MIRRORED, ENOUGH_SEEN = 2.1, 4.0, 0.02, 0.75, 0.7
 # Levels below the surface at which bodies that touch may be apart, model units; and how near to the middle they are brought back.
 PARTING_DEPTHS, MIDDLE, SMALLEST_BODY = (0.005, 0.01, 0.02), 0.4, 0.05
 
@@ -98,8 +100,21 @@ def settings_for(model: ShapeModel, has_landmarks: bool) -> FitSettings:
     """Return what a fit of a model assumes; landmarks fix the pose as those of the torso do."""
     if has_landmarks:
         return FitSettings()
-    spread = max(model.mm_per_unit_spread / model.mm_per_unit, 0.02)
-    return FitSettings(similarity_noise=(POSE_NOISE, POSE_SHIFT, 2.0 * spread))
+    return FitSettings(similarity_noise=(POSE_NOISE, POSE_SHIFT, _relative_spread(model)))
+
+
+def _relative_spread(model: ShapeModel) -> float:
+    """Of sizes in the population."""
+    return max(model.mm_per_unit_spread / model.mm_per_unit, SMALLEST_SPREAD)
+
+
+def _fit_from(
+    start: Similarity, points_ras: np.ndarray, marks: np.ndarray, model: ShapeModel, settings: FitSettings, progress: Progress
+) -> ShapeFit:
+    """Fit from a pose, whatever its size; the size that is expected is the population's, unless landmarks decide."""
+    if not np.isfinite(marks).any():
+        settings = replace(settings, expected_log_scale=-float(np.log(start.scale * model.mm_per_unit)))
+    return fit_shape(start.apply(points_ras), marks, model, settings, progress)
 
 
 def fit_organ(observed: Observation, model: ShapeModel, detail_mm: float = 2.0, progress: Progress | None = None) -> FittedOrgan:
@@ -130,7 +145,14 @@ def fit_organ(observed: Observation, model: ShapeModel, detail_mm: float = 2.0, 
     else:
         start = find_pose(points, model, settings, progress.part(0.0, 0.4))
     progress(0.4, "fit")
-    fit = fit_shape(start.apply(points), marks, model, settings, progress.part(0.4, 0.8))
+    fit = _fit_from(start, points, marks, model, settings, progress.part(0.4, 0.8))
+    deviation = _size_deviation(fit.refinement.after(start), model)
+    if deviation > IMPOSSIBLE_SIZE:
+        off = np.abs(signed_distances(Shape.of(model, model.latent_mean), start.apply(points))).mean() / start.scale
+        raise FitError(
+            f"What is given is not the {model.organ}: it lies {off:.0f} mm from the model's mean, and to fit it the model's "
+            f"size would have to differ by {deviation:.0f} standard deviations. Choose the right segment, or another model."
+        )
     progress(0.8, "surface")
     return _delivered(observed, points, model, start, fit, detail_mm)
 
@@ -179,7 +201,7 @@ def _best_of(
     found = []
     for number in np.argsort(cost)[:TRIED]:
         start = candidates[number]
-        fit = fit_shape(start.apply(points_ras), none, model, coarse)
+        fit = _fit_from(start, points_ras, none, model, coarse, Progress())
         end = fit.refinement.after(start)
         off = np.abs(signed_distances(Shape.of(model, torch.from_numpy(fit.code)), end.apply(points_ras[:1000])))
         found.append((float((off < GOOD).mean()) - 0.02 * fit.prior_distance, end))
@@ -200,6 +222,7 @@ def _delivered(
     shape, were_joined = _parted(mesh, model, fit, detail_mm / mm)
     mesh = shape.moved(to_patient, Frame.PATIENT)
     seen = _seen(mesh, points).astype(float)
+    seen_share = float(np.average(seen, weights=_areas(mesh)))
     labels = connected_parts(mesh.faces, len(mesh.vertices))
     mesh = replace(mesh, scalars={**mesh.scalars, "seen": seen})
     bodies = [mesh.part(labels == label) for label in range(labels.max() + 1)]
@@ -214,13 +237,13 @@ def _delivered(
         tuple(bodies),
         volume,
         float(np.hypot(volume_deviation * model.posterior_factor, model.volume_error * volume)),
-        float(np.average(seen, weights=_areas(mesh))),
+        seen_share,
         float(np.median(residual)),
         from_mean,
         (
             *observed.notes,
             *_warnings_of_bodies([float(body.scalars["seen"].mean()) for body in bodies], model, were_joined),
-            *_warnings_of_form(points, model, start, fit, from_mean),
+            *_warnings_of_form(points, model, start, fit, from_mean, seen_share),
         ),
     )
 
@@ -299,16 +322,27 @@ def _warnings_of_bodies(seen_shares: list[float], model: ShapeModel, were_joined
     return said
 
 
-def _warnings_of_form(points: np.ndarray, model: ShapeModel, start: Similarity, fit: ShapeFit, from_mean_mm: float) -> list[str]:
-    """What the user should know of how the points and the model agree."""
+def _is_mirrored(points: np.ndarray, model: ShapeModel, fit: ShapeFit) -> bool:
+    """Whether the points fit the model better with left and right exchanged."""
     settings, none = settings_for(model, False), np.full((len(model.landmark_names), 3), np.nan)
     mirrored = points * [-1.0, 1.0, 1.0]
-    turned = find_pose(mirrored, model, settings)
-    again = fit_shape(turned.apply(mirrored), none, model, settings)
-    if again.residual_mean * again.prior_distance < MIRRORED * fit.residual_mean * fit.prior_distance:
+    again = _fit_from(find_pose(mirrored, model, settings), mirrored, none, model, settings, Progress())
+    return again.residual_mean * again.prior_distance < MIRRORED * fit.residual_mean * fit.prior_distance
+
+
+def _size_deviation(to_model: Similarity, model: ShapeModel) -> float:
+    """By how many standard deviations of the population a size differs from the mean."""
+    return abs(float(np.log(to_model.scale * model.mm_per_unit))) / _relative_spread(model)
+
+
+def _warnings_of_form(
+    points: np.ndarray, model: ShapeModel, start: Similarity, fit: ShapeFit, from_mean_mm: float, seen_share: float
+) -> list[str]:
+    """What the user should know of how the points and the model agree."""
+    if seen_share > ENOUGH_SEEN and _is_mirrored(points, model, fit):
         return ["Left and right may be exchanged: the mirrored points fit the model better. Check the volume's orientation."]
     end = fit.refinement.after(start)
-    size = abs(np.log(1.0 / end.scale / model.mm_per_unit)) / (model.mm_per_unit_spread / model.mm_per_unit)
+    size = _size_deviation(end, model)
     misfit = fit.residual_median
     if misfit < MISFIT and fit.prior_distance < UNUSUAL and size < UNUSUAL_SIZE:
         return []
