@@ -28,7 +28,7 @@ def reference() -> str:
 
 def _of_stage(stage: Stage) -> str:
     needs = ", ".join(f"`{need.name}`" for need in stage.needs)
-    lines = [f"## {stage.title}: `{stage.name}`", "", stage.options.__doc__.strip()]
+    lines = [f"## {stage.title}: `{' '.join(stage.command_words)}`", "", stage.options.__doc__.strip()]
     lines += ["", f"Needs {needs}."] if needs else []
     options = options_of(stage.options)
     if options:

@@ -40,6 +40,7 @@ class Stage(Generic[O, R]):
         check: 'module:function' that looks at its inputs before anything runs, and raises what is wrong: check(settings).
         section: name of the panel's section that shows its options; its own if that is ''.
         publishes: files of the case, 'stage/name', that are copied to the top of its folder once this stage is done.
+        command: words of the command that runs it; its name if they are ''.
     """
 
     name: str
@@ -55,6 +56,12 @@ class Stage(Generic[O, R]):
     check: str = ""
     section: str = ""
     publishes: tuple[str, ...] = ()
+    command: str = ""
+
+    @property
+    def command_words(self) -> list[str]:
+        """The words of its command."""
+        return (self.command or self.name).split()
 
     def load(self, folder: Any) -> R:
         """Read its result from its folder."""

@@ -73,7 +73,7 @@ def test_what_a_stage_names_is_there(stage):
         assert list(inspect.signature(resolve(stage.sources)).parameters) == ["settings", "case"]
     if stage.check:
         assert list(inspect.signature(resolve(stage.check)).parameters) == ["settings"]
-    assert 0 < stage.share < 1
+    assert 0 < stage.share <= 1
 
 
 def test_shares_are_a_whole():
@@ -93,14 +93,14 @@ def test_an_option_is_an_argument_with_its_help(stage, option):
     else:
         words = [str(value)]
     required = ["--landmarks", "l.csv"] if option.name != "landmarks" and capability_of(stage) is CAPABILITIES[0] else []
-    options = build_parser().parse_args([stage.name, *words, *required, "-o", "case"])
+    options = build_parser().parse_args([*stage.command_words, *words, *required, "-o", "case"])
     assert settings_of(options, STAGES).value(stage, option) == value
 
 
 @every_stage
 def test_each_stage_is_a_command_whose_help_names_every_option(stage, capsys):
     with pytest.raises(SystemExit):
-        build_parser().parse_args([stage.name, "--help"])
+        build_parser().parse_args([*stage.command_words, "--help"])
     told = " ".join(capsys.readouterr().out.split())
     for option in options_of(stage.options):
         assert option.flag in told

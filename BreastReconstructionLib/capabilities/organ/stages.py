@@ -35,7 +35,7 @@ class OrganOptions:
     organ_model: Path | None = option(
         None,
         in_key=False,
-        flag="--model",
+        flag="--organ-model",
         metavar="FILE",
         help="shape model of the organ (default: the bundled synthetic lungs)",
         label="Model",
@@ -43,7 +43,7 @@ class OrganOptions:
     organ_landmarks: Path | None = option(
         None,
         in_key=False,
-        flag="--landmarks",
+        flag="--organ-landmarks",
         metavar="FILE",
         help="markups file with the model's landmarks; without one the pose is searched",
         label="Landmarks",
@@ -51,7 +51,7 @@ class OrganOptions:
     organ_detail_mm: float = option(
         2.0,
         draft=4.0,
-        flag="--detail",
+        flag="--organ-detail",
         within=(0.5, 20.0),
         unit="mm",
         metavar="D",
@@ -71,5 +71,6 @@ ORGAN: Stage[OrganOptions, CompletedOrgan] = Stage(
     sources="capabilities.organ.sources:sources_of_organ",
     check="capabilities.organ.sources:check_organ",
     section="organ",
+    command="organ fit",
     publishes=("organ/organ.ply", "organ/organ.nii.gz", "organ/organ.json"),
 )
