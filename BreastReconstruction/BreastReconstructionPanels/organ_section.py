@@ -46,7 +46,8 @@ class OrganSection:
         self.source.connect("currentIndexChanged(int)", lambda index: self._show_segments())
         self._rows.addRow(_("From the scene"), self.source)
         self.segments = qt.QListWidget()
-        self.segments.toolTip = _("The segments that are the organ together; none ticked: all")
+        self.segments.toolTip = _("The segments that are the organ together; none chosen: all")
+        self.segments.setSelectionMode(qt.QAbstractItemView.MultiSelection)
         self.segments.setMaximumHeight(90)
         self._rows.addRow(_("Segments"), self.segments)
         self.model = qt.QComboBox()
@@ -106,7 +107,7 @@ class OrganSection:
             except BreastReconstructionError as error:
                 self._module.say(str(error))
                 return
-            parameters.organ_input, parameters.organ_segments = str(path), ",".join(self._ticked())
+            parameters.organ_input, parameters.organ_segments = str(path), ",".join(self._chosen())
         if not parameters.organ_input:
             self._module.say(_("Choose a segmentation, model or curve of the scene, or a file."))
             return
@@ -122,20 +123,20 @@ class OrganSection:
         source = Path(self.folder.currentPath) if self.folder.currentPath else self._folder / "segmentations"
         try:
             if not self.folder.currentPath:
+                source.mkdir()
                 for number, node in enumerate(organs.sources_in_scene(segmentations_only=True)):
                     organs.file_of_source(node, source, f"organ-{number:03d}")
         except BreastReconstructionError as error:
             self._module.say(str(error))
             self._forget()
             return
-        source.mkdir(exist_ok=True)
         name = "-".join(organ.lower().split())
-        data, ticked = self._folder / "data.h5", ",".join(self._ticked())
+        data, chosen = self._folder / "data.h5", ",".join(self._chosen())
         train = ["organ", "train", str(data), "--name", name, "--steps", str(STEPS), "--work", str(self._folder / "work")]
         self._then = [*train, "-o", str(user_models_folder())]
-        chosen = ["--segments", ticked] if ticked else []
+        segments = ["--segments", chosen] if chosen else []
         self.make_state.text = _("Preparing …")
-        self.process.start(["organ", "prepare", str(source), "--organ", organ, *chosen, "-o", str(data)])
+        self.process.start(["organ", "prepare", str(source), "--organ", organ, *segments, "-o", str(data)])
         self._module.refresh()
 
     def stage_done(self, name: str) -> None:
@@ -181,17 +182,16 @@ class OrganSection:
         return slicer.mrmlScene.GetNodeByID(self.source.itemData(self.source.currentIndex) or "") if self.source.count else None
 
     def _show_segments(self) -> None:
-        names, ticked = organs.segments_of(self._node()), self._ticked()
+        names, chosen = organs.segments_of(self._node()), self._chosen()
         self.segments.clear()
         for name in names:
             item = qt.QListWidgetItem(name)
-            item.setCheckState(qt.Qt.Checked if name in ticked else qt.Qt.Unchecked)
             self.segments.addItem(item)
+            item.setSelected(name in chosen)
         self.segments.visible = bool(names)
 
-    def _ticked(self) -> list:
-        items = [self.segments.item(i) for i in range(self.segments.count)]
-        return [item.text() for item in items if item.checkState() == qt.Qt.Checked]
+    def _chosen(self) -> list:
+        return [item.text() for item in self.segments.selectedItems()]
 
     def _on_model(self, index) -> None:
         self._module.parameters.organ_model = self.model.itemData(index) or ""

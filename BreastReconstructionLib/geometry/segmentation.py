@@ -14,6 +14,7 @@ from .volume import Volume, volume_of
 
 # A volume with more labels, or with labels below 0, holds grey values.
 MOST_LABELS = 1000
+FEWEST_SLICES = 2  # files may hold no more than the slices that a segment is drawn in
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def read_segmentation(path: Path) -> Segmentation:
 
 def _labels(volume: Volume, name: str) -> Volume:
     """The volume, its labels as whole numbers."""
-    volume.checked(name)
+    volume.checked(name, FEWEST_SLICES)
     values = volume.values
     if np.issubdtype(values.dtype, np.floating):
         if not np.isfinite(values).all() or (values != np.round(values)).any():
@@ -141,14 +142,14 @@ def _read_dicom(path: Path) -> Segmentation:
         ) from error
     try:
         file = highdicom.seg.segread(path)
+        whole = file.get_volume(combine_segments=False)  # all segments on one grid; a channel each
+        # The affine is LPS, of (slice, row, column); columns run fastest in ours.
+        matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(whole.affine, float)[:, [2, 1, 0, 3]]
         layers, names = [], {}
-        for number in file.segment_numbers:
-            one = file.get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
-            to_lps = np.asarray(one.affine, float)
-            # The affine is of (slice, row, column); columns run fastest in ours.
-            matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ to_lps[:, [2, 1, 0, 3]]
-            layers.append(Volume(np.asarray(one.array).astype(np.uint8), matrix).checked(path.name))
-            names[str(file.get_segment_description(number).segment_label)] = (len(layers) - 1, 1)
+        for channel, number in enumerate(file.segment_numbers):
+            values = (np.asarray(whole.array)[..., channel] > 0).astype(np.uint8)
+            layers.append(Volume(values, matrix).checked(path.name, FEWEST_SLICES))
+            names[str(file.get_segment_description(number).segment_label)] = (channel, 1)
     except (ValueError, AttributeError, RuntimeError, KeyError, TypeError, IndexError) as error:
         raise VolumeError(f"{path.name} is no DICOM SEG that can be read; load it in Slicer and save it as .seg.nrrd.") from error
     return Segmentation(tuple(layers), names)

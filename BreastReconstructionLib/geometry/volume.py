@@ -51,18 +51,21 @@ class Volume:
         matrix[:3, 3] -= voxels * self.ijk_to_ras[:3, :3].sum(axis=1)
         return matrix
 
-    def checked(self, name: str) -> Volume:
+    def checked(self, name: str, fewest: int = FEWEST_VOXELS) -> Volume:
         """Return the volume itself.
 
         Args:
             name: what to call it.
+            fewest: voxels along each axis.
 
         Raises:
             VolumeError: its directions are missing or sheared, its voxels have no likely size, or it is too thin.
         """
         matrix, spacing = self.ijk_to_ras[:3, :3], self.spacing_mm
-        if self.values.ndim != 3 or min(self.values.shape) < FEWEST_VOXELS:
-            raise VolumeError(f"{name} is no volume of at least {FEWEST_VOXELS} slices; give a CT or MRI series of the chest.")
+        if self.values.ndim != 3 or min(self.values.shape) < fewest:
+            raise VolumeError(
+                f"{name} is no volume of at least {fewest} slices; give a whole CT or MRI series, or what was drawn in it."
+            )
         if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-9:
             raise VolumeError(f"{name} does not say how it lies in the patient (a direction is missing); export it again.")
         directions = matrix / spacing

@@ -24,8 +24,9 @@ SMOOTHED_VOXELS, KEPT_VOLUME = 1.0, 0.005
 # Slices farther apart than this many pixels are interpolated between.
 COARSE_SLICES = 1.5
 TAUBIN_STEPS, PASS_BAND = 20, 0.1
-# A body that ends in a slice with more than this of its largest cross-section was cut there.
-CUT_SHARE = 0.3
+# A body that ends in a slice with more than this of its largest cross-section, and of that of the slice before, was cut there: a
+# body that ends by itself tapers.
+CUT_SHARE, TAPERED = 0.15, 0.85
 MARGIN = 3
 
 
@@ -78,7 +79,6 @@ def surface_of_segment(mask: np.ndarray, grid: Volume, name: str, parts: int | N
     """
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     low = np.array([part.start for part in box])
-    border = [(part.start == 0, part.stop == size) for part, size in zip(box, mask.shape, strict=True)]
     mask, notes = mask[box], []
     filled = ndimage.binary_fill_holes(mask)
     voxel_ml = abs(np.linalg.det(grid.ijk_to_ras[:3, :3])) / 1000.0
@@ -92,9 +92,9 @@ def surface_of_segment(mask: np.ndarray, grid: Volume, name: str, parts: int | N
     for label in range(1, labels.max() + 1):
         body = _closed_surface(labels == label, Volume(labels, matrix), name)
         bodies.append(body)
-        cut.append(_cut(labels == label, Volume(labels, matrix), border, body))
+        cut.append(_cut(labels == label, Volume(labels, matrix), body))
     if any(part.any() for part in cut):
-        notes.append("it ends at the border of the volume or in a flat cut; what lies there is no surface of the organ")
+        notes.append("it ends in a flat cut, or at the border of the volume; what lies there is no surface of the organ")
     return SegmentSurface(tuple(bodies), tuple(cut), (*notes, *said))
 
 
@@ -117,7 +117,9 @@ def _bodies(
     kept = parts if parts is not None else int((counts > ISLAND_SHARE * counts[0]).sum())
     kept = min(kept, int((counts > ISLAND_SHARE * counts[0]).sum()))
     islands = float(counts[kept:].sum())
-    words = [f"{len(counts) - kept} islands of {islands * voxel_ml:.2f} ml in all were left out"] if islands else []
+    words = [f"{len(counts) - kept} islands of {islands * voxel_ml:.2f} ml in all were left out"]
+    if islands < HOLE_SHARE * counts.sum():  # a few voxels at thin edges are not worth a word
+        words = []
     return np.where(labels <= kept, labels, 0), words
 
 
@@ -212,15 +214,14 @@ def smoothed(mesh: TriangleMesh, steps: int = TAUBIN_STEPS) -> TriangleMesh:
     return TriangleMesh(vertices, mesh.faces, Frame.PATIENT, vertex_normals(vertices, mesh.faces))
 
 
-def _cut(mask: np.ndarray, grid: Volume, border: list[tuple[bool, bool]], body: TriangleMesh) -> np.ndarray:
-    """(V,) True at the vertices of a body in a flat end: at the volume's border, or where a large cross-section ends at once."""
+def _cut(mask: np.ndarray, grid: Volume, body: TriangleMesh) -> np.ndarray:
+    """(V,) True at the vertices of a body in a flat end: at the volume's border, or where whoever drew it stopped."""
     found = np.zeros(len(body.vertices), bool)
     indices = grid.to_ijk(body.vertices)[:, ::-1]
     for axis in range(3):
         area = mask.sum(axis=tuple(other for other in range(3) if other != axis))
-        ends = np.flatnonzero(area)[[0, -1]]
-        for end, side in zip(ends, (0, 1), strict=True):
-            at_border = border[axis][side] and end == (0 if side == 0 else mask.shape[axis] - 1)
-            if area[end] > (0.02 if at_border else CUT_SHARE) * area.max():
-                found |= indices[:, axis] < end + 1.0 if side == 0 else indices[:, axis] > end - 1.0
+        first, last = np.flatnonzero(area)[[0, -1]]
+        for end, before, is_first in ((first, first + 1, True), (last, last - 1, False)):
+            if first < last and area[end] > max(CUT_SHARE * area.max(), TAPERED * area[before]):
+                found |= indices[:, axis] < end + 1.0 if is_first else indices[:, axis] > end - 1.0
     return found

@@ -42,7 +42,7 @@ UNSEEN = 0.1
 # Standard deviations of form and size, and model units, beyond which it is another organ; and how much better the mirrored points
 # must fit: on 14 whole lungs the product of residual and form was smaller for the right side by 1.4 and more; of a half it is no
 # sign.
-SMALLEST_SPREAD, IMPOSSIBLE_SIZE = 0.02, 8.0
+SMALLEST_SPREAD, IMPOSSIBLE_SIZE = 0.05, 8.0
 UNUSUAL, UNUSUAL_SIZE, MISFIT, MIRRORED, ENOUGH_SEEN = 2.1, 4.0, 0.02, 0.75, 0.7
 # Levels below the surface at which bodies that touch may be apart, model units; and how near to the middle they are brought back.
 PARTING_DEPTHS, MIDDLE, SMALLEST_BODY = (0.005, 0.01, 0.02), 0.4, 0.05
@@ -111,10 +111,14 @@ def _relative_spread(model: ShapeModel) -> float:
 def _fit_from(
     start: Similarity, points_ras: np.ndarray, marks: np.ndarray, model: ShapeModel, settings: FitSettings, progress: Progress
 ) -> ShapeFit:
-    """Fit from a pose, whatever its size; the size that is expected is the population's, unless landmarks decide."""
+    """Fit from a pose, whatever its size; the size that is expected is the population's, unless landmarks decide.
+
+    Points are no better than what the model can express: a model of few organs would else go far from its population for them.
+    """
     if not np.isfinite(marks).any():
         settings = replace(settings, expected_log_scale=-float(np.log(start.scale * model.mm_per_unit)))
-    return fit_shape(start.apply(points_ras), marks, model, settings, progress)
+    noise = np.full(len(points_ras), model.expression_error)
+    return fit_shape(start.apply(points_ras), marks, model, settings, progress, noise)
 
 
 def fit_organ(observed: Observation, model: ShapeModel, detail_mm: float = 2.0, progress: Progress | None = None) -> FittedOrgan:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...capabilities.organ.stages import ORGAN
 from ...capabilities.torso.stages import ALIGN, FIT, SURFACE
 from ...core.arguments import argument_type
 from ...core.case import Case
@@ -17,6 +18,7 @@ from ...core.options import option_named
 from ...core.resources import TORSO
 
 if TYPE_CHECKING:
+    from ...capabilities.organ.results import CompletedOrgan
     from ...shape_model.model import ShapeModel
     from ...shape_model.sampling import MeshWithLandmarks
 
@@ -102,6 +104,14 @@ def _fitted(folder: Path) -> Case:
     return case
 
 
+def _completed(folder: Path) -> CompletedOrgan:
+    """The organ of a case."""
+    case = Case(folder)
+    if ORGAN.name not in case.stages:
+        raise CaseError(f"The case {folder.name} has no organ yet; run 'breast-reconstruction organ fit' first.")
+    return case.result(ORGAN)
+
+
 def _interpolate(options: argparse.Namespace, console: Console) -> None:
     import torch
 
@@ -111,7 +121,7 @@ def _interpolate(options: argparse.Namespace, console: Console) -> None:
     model = load_model(options.model)
     fits = []
     for folder in (options.first, options.second):
-        code = _fitted(folder).result(FIT).fit.code
+        code = _fitted(folder).result(FIT).fit.code if model.organ == TORSO else _completed(folder).fit.code
         if code.shape != model.latent_mean.shape:
             raise ShapeModelError(f"The case {folder.name} was fitted with another model; give it by --model.")
         fits.append(torch.from_numpy(code))
