@@ -29,9 +29,11 @@ FEWEST_POINTS, MOST_POINTS = 200, 12_000
 # Poses are judged at so few points, with a kernel as wide as a half of a partial organ may be misplaced.
 JUDGED_POINTS, JUDGED_KERNEL = 200, 0.15
 SHIFTS = (-0.35, 0.0, 0.35)
-TRIED = 4
+TRIED = 10
 # A pose in the patient's axes is right if so much of the points lies this near to the shape; else others are tried too.
-GOOD_SHARE, GOOD = 0.8, 0.05
+GOOD_SHARE, ENOUGH_SHARE, GOOD = 0.8, 0.9, 0.05
+# What a standard deviation of form or size costs of that share.
+UNUSUAL_COST = 0.03
 # Principal axes have two signs each; these are the rotations among them.
 TURNS = tuple(np.diag(signs).astype(float) for signs in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)))
 COARSE_STAGES: tuple[tuple[int, float | None], ...] = ((400, 0.2), (600, 0.08))
@@ -208,7 +210,11 @@ def _best_of(
         fit = _fit_from(start, points_ras, none, model, coarse, Progress())
         end = fit.refinement.after(start)
         off = np.abs(signed_distances(Shape.of(model, torch.from_numpy(fit.code)), end.apply(points_ras[:1000])))
-        found.append((float((off < GOOD).mean()) - 0.02 * fit.prior_distance, end))
+        # In mm: where the whole cloud shrinks to a spot, everything is near in model units.
+        near = float((off / end.scale < GOOD * model.mm_per_unit).mean())
+        found.append((near - UNUSUAL_COST * (fit.prior_distance + _size_deviation(end, model)), end))
+        if found[-1][0] > ENOUGH_SHARE:
+            break
     return max(found, key=lambda pair: pair[0])
 
 

@@ -17,6 +17,7 @@ from BreastReconstructionLib.phantom.lungs import lungs
 from .outside import checked
 
 FIRST_SEED, LUNGS = 1000, 300
+POPULATION = "225 synthetic pairs of lungs (scaffoldmaker's human lungs, parameters drawn at random)"
 # Of the comparison of losses: what is added to the distances, in short trainings.
 LOSSES = {
     "distances alone": [],
@@ -35,7 +36,7 @@ def organ(folder: Path) -> dict:
         checked("phantom", "lungs", "--seed", FIRST_SEED, "--count", LUNGS, "-o", meshes)
         checked("organ", "prepare", meshes, "--organ", "lungs", "--parts", 2, "-o", data)
     start = time.perf_counter()
-    model = trained(folder, data, "lungs", ["--steps", 8000])
+    model = trained(folder, data, "phantom-lungs-32", ["--population", POPULATION, "--licence", "Apache-2.0"])
     seconds = time.perf_counter() - start
     table = folder / "organ.json"
     checked("organ", "evaluate", meshes, "--model", model, "--held-out", "--json", table)

@@ -140,7 +140,7 @@ def test_what_is_prepared_is_read_again_with_its_truth(trained):
     truth = lungs(8303)
     exact = signed_volume(truth.vertices, truth.faces) / 1000.0
     assert float(one.truth["volume_ml"]) == pytest.approx(exact, rel=0.01)
-    assert one.mm_per_unit == pytest.approx(1.0 / Organ.of("", truth).to_model.scale, rel=0.003)
+    assert one.mm_per_unit == pytest.approx(1.0 / Organ.of("", truth).to_model.scale, rel=0.01)
     with np.load(trained / "npz" / f"{one.name}.npz") as file:
         assert (file["pos"][:, 3] >= 0).all()
         assert (file["neg"][:, 3] < 0).all()
@@ -153,7 +153,7 @@ def test_a_mirrored_field_is_that_of_the_mirrored_organ(organ):
     mesh = organ.mesh
     mirrored = TriangleMesh(mesh.vertices * [-1.0, 1.0, 1.0], mesh.faces[:, ::-1], Frame.PATIENT)
     (one, other) = (organ_subject(trained_path, m, source) for trained_path, m in ((PathOf("a"), mesh), (PathOf("b"), mirrored)))
-    np.testing.assert_allclose(mirrored_field(one.field), other.field, atol=1e-6)
+    np.testing.assert_allclose(mirrored_field(one.field), other.field, atol=1e-4)
     assert len(places()) == len(one.field)
 
 
@@ -406,7 +406,7 @@ def test_a_lung_without_its_lower_third_is_completed(labels, organ, tmp_path):
     [
         ("left", (), "Of body 2 of 2, from the patient's left, 0 % is given"),
         ("mirrored", (), "Left and right may be exchanged"),
-        ("slices", (), "drawn in 10 slices"),
+        ("slices", (), "slices: their contours were used"),
         ("whole", ("--segments", "1"), "Of body 2 of 2"),
     ],
 )
@@ -486,11 +486,11 @@ def test_a_folder_that_cannot_be_learned_from_is_one_sentence(labels, trained, t
 def test_a_mirrored_volume_among_others_is_named(trained, tmp_path):
     folder = tmp_path / "labels"
     shutil.copytree(trained / "labels", folder)
-    path = folder / "lungs-8305.nii.gz"
+    path = folder / "lungs-8307.nii.gz"
     volume = read_volume(path)
     write_volume(path, Volume(np.ascontiguousarray(volume.values[:, :, ::-1]), volume.ijk_to_ras))
     finished = run_cli("organ", "prepare", folder, "--organ", "lungs", "-o", tmp_path / "x.h5")
-    assert_one_sentence(finished, 7, "lungs-8305 looks mirrored")
+    assert_one_sentence(finished, 7, "lungs-8307 looks mirrored")
 
 
 def test_the_torso_refuses_a_model_of_lungs(small_input, tmp_path):

@@ -46,7 +46,7 @@ def _add_train(organ: Commands) -> None:
     train.add_argument("--name", required=True, help="of the model")
     words = "'small' trains on a processor in minutes, 'large' is as large as the published lung model (default small)"
     train.add_argument("--variant", choices=VARIANTS, default="small", help=words)
-    train.add_argument("--steps", type=whole_number(1, 1_000_000), default=8000, metavar="N", help="at most (default 8000)")
+    train.add_argument("--steps", type=whole_number(1, 1_000_000), default=10_000, metavar="N", help="at most (default 10000)")
     train.add_argument("--population", default="not stated", metavar="WORDS", help="whose organs these are, for the card")
     train.add_argument("--licence", default="not stated", metavar="WORDS", help="of the model, for the card")
     for name, words in (("surface", "mean |f| on the surface"), ("eikonal", "| |gradient| - 1 |"), ("normal", "normals")):
