@@ -251,7 +251,7 @@ def _delivered(
         float(np.median(residual)),
         from_mean,
         (
-            *observed.notes,
+            *(f"{note[0].upper()}{note[1:]}." for note in observed.notes),
             *_warnings_of_bodies([float(body.scalars["seen"].mean()) for body in bodies], model, were_joined),
             *_warnings_of_form(points, model, start, fit, from_mean, seen_share),
         ),

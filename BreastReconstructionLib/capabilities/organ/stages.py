@@ -23,14 +23,15 @@ class OrganOptions:
         flag="--input",
         metavar="FILE",
         help="segmentation (NIfTI, NRRD, DICOM SEG), mesh or points (PLY, STL, OBJ), or contours (markups curves)",
-        label="Segmentation",
+        label="Or a file",
     )
     organ_segments: str = option(
         "",
         flag="--segments",
         metavar="NAMES",
         help="names or labels of the segments that are the organ together, separated by commas (default: all)",
-        label="Segments",
+        label="Its segments",
+        advanced=True,
     )
     organ_model: Path | None = option(
         None,
@@ -38,7 +39,8 @@ class OrganOptions:
         flag="--organ-model",
         metavar="FILE",
         help="shape model of the organ (default: the bundled synthetic lungs)",
-        label="Model",
+        label="Model's file",
+        advanced=True,
     )
     organ_landmarks: Path | None = option(
         None,
@@ -47,6 +49,7 @@ class OrganOptions:
         metavar="FILE",
         help="markups file with the model's landmarks; without one the pose is searched",
         label="Landmarks",
+        advanced=True,
     )
     organ_detail_mm: float = option(
         2.0,
@@ -57,6 +60,7 @@ class OrganOptions:
         metavar="D",
         help="size of the triangles of the result",
         label="Detail",
+        advanced=True,
     )
 
 
