@@ -1,4 +1,4 @@
-"""Section Explore model: the mean shape and its principal directions, live."""
+"""Section Explore model: the mean shape of the torso, or of an organ, and its principal directions, live."""
 
 import json
 import shutil
@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+import qt
 from slicer.i18n import tr as _
 
+from BreastReconstructionLib.core.resources import LUNG_MODEL, bundled_model_path
 from BreastReconstructionLib.geometry.transforms import Frame
 from BreastReconstructionLib.mesh.mesh import TriangleMesh
 from BreastReconstructionLib.scene import nodes
 
+from .choices import fill
 from .process import FAILED
 
 DIRECTIONS = 6
@@ -29,6 +32,11 @@ class ExploreSection:
         self._folder = None
         self._waiting = self._asked = self._changed = None
         self.refresh_seconds = []  # from a slider's step to the shape in the scene
+        self.which = qt.QComboBox()
+        self.which.toolTip = _("The torso's model, or the one that is chosen in Shape models")
+        fill(self.which, [("model", _("Torso")), ("organ_model", _("Organ"))])
+        self.which.connect("currentIndexChanged(int)", lambda index: self._stop_showing())
+        self._ui.exploreSection.layout().insertRow(1, _("Of"), self.which)
         self._ui.exploreButton.connect("toggled(bool)", self._on_toggled)
         self._ui.meanShapeButton.clicked.connect(self._to_mean)
         self._sliders = [getattr(self._ui, f"direction{i + 1}Slider") for i in range(DIRECTIONS)]
@@ -58,9 +66,13 @@ class ExploreSection:
             return
         self._folder = tempfile.mkdtemp(prefix="BreastReconstruction")
         self._waiting, self._asked = [slider.value for slider in self._sliders], None
-        model = self._module.parameters.model
+        which = self.which.itemData(self.which.currentIndex)
+        model = getattr(self._module.parameters, which) or (bundled_model_path(LUNG_MODEL) if which == "organ_model" else "")
         self._ui.exploreState.text = _("Starting …")
         self.process.start(["model", "explore", *([model] if model else []), "-o", self._folder])
+
+    def _stop_showing(self) -> None:
+        self._ui.exploreButton.checked = False
 
     def _to_mean(self) -> None:
         for slider in self._sliders:

@@ -340,6 +340,42 @@ def test_scores_of_the_truth_are_perfect_and_components_reproduce_what_they_were
     assert scores(found, organ, rng)["surface_mm"] < 1.5  # of a grid of 9 mm
 
 
+def test_a_model_with_landmarks_is_posed_by_them(tmp_path):
+    """Apexes and bases placed on each pair; a model learns where they are, and a fit puts the organ where they say."""
+    folder = tmp_path / "lungs"
+    folder.mkdir()
+    for seed in range(8320, 8326):
+        mesh = lungs(seed)
+        write_ply(folder / f"l{seed}.ply", mesh)
+        write_landmarks_mrk_json(folder / f"l{seed}.mrk.json", apexes_and_bases(mesh))
+    prepare = run_cli("organ", "prepare", folder, "--organ", "lungs", "-o", tmp_path / "l.h5")
+    assert prepare.returncode == 0, prepare.stderr
+    train = ["organ", "train", tmp_path / "l.h5", "--name", "marked", "--steps", 300, "--variant", "local"]
+    trained = run_cli(*train, "--work", tmp_path / "work", "-o", tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    model = load_model(tmp_path / "marked.safetensors")
+    assert model.landmark_names == ("left-apex", "left-base", "right-apex", "right-base")
+    assert model.network.size.local_members == 4
+    mesh = lungs(8330)
+    turn = Rotation.from_rotvec([0.2, 2.5, -0.4]).as_matrix()
+    points, _ = sample_surface(mesh.vertices, mesh.faces, 3000, np.random.default_rng(0))
+    marks = {name: turn @ point for name, point in apexes_and_bases(mesh).items()}
+    found = fit_organ(Observation(points @ turn.T, marks), model, 6.0)
+    placed = found.model_to_patient.apply(found.fit.anchors_model)
+    off = [np.linalg.norm(point - marks[name]) for name, point in zip(model.landmark_names, placed, strict=True)]
+    assert np.mean(off) < 25  # of four organs that it learned from
+    assert found.residual_mm < 5
+
+
+def apexes_and_bases(mesh):
+    """The highest and the lowest place of each lung, mm RAS."""
+    found = {}
+    for name, side in (("left", 1), ("right", 2)):
+        own = mesh.vertices[mesh.scalars["side"] == side]
+        found |= {f"{name}-apex": own[own[:, 2].argmax()], f"{name}-base": own[own[:, 2].argmin()]}
+    return found
+
+
 # The command line ---------------------------------------------------------------------------------------------------------
 
 
@@ -594,19 +630,53 @@ def test_the_panel_says_what_is_missing_for_an_organ(panel, tmp_path):
     panel.choose_case("")
 
 
-def test_the_panel_makes_a_model_of_a_folder(panel, trained, tmp_path, monkeypatch):
+def test_the_panel_makes_a_model_of_the_segmentations_in_the_scene(panel, trained, tmp_path, monkeypatch):
+    import slicer
     from BreastReconstructionPanels import organ_section
 
-    from Testing.workflow import wait
+    from Testing.workflow import choose, wait
 
     monkeypatch.setattr(organ_section, "STEPS", 50)
     monkeypatch.setattr(organ_section, "user_models_folder", lambda: tmp_path / "models")
+    loaded = []
+    for number in range(3):
+        write_volume(tmp_path / f"{number}.nrrd", read_volume(trained / "labels" / f"lungs-830{number}.nii.gz"))
+        loaded.append(segmentation_node(tmp_path / f"{number}.nrrd", ["left lung", "right lung"]))
+    panel.refresh()
+    choose(panel.organ.source, loaded[0].GetID())
+    panel.organ.segments.item(0).setSelected(True)
     panel.organ.organ.text = "Left lungs"
-    panel.organ.folder.currentPath = str(trained / "labels")
+    panel.organ.folder.currentPath = ""
     panel.organ.make_button.click()
     folder = panel.organ._folder
     assert folder.is_dir()
     wait(lambda: not panel.organ.process.running, 300)
     assert (tmp_path / "models" / "left-lungs.safetensors").is_file(), panel.ui.statusLabel.text
     assert "On organs that it never saw" in panel.organ.make_text.text
+    assert json.loads((tmp_path / "models" / "left-lungs.json").read_text())["components"] == 1
     assert not folder.exists()
+    for node in loaded:
+        slicer.mrmlScene.RemoveNode(node)
+
+
+def test_the_sliders_explore_the_lungs(panel):
+    from BreastReconstructionPanels.explore_section import EXPLORED
+
+    from BreastReconstructionLib.mesh.mesh import connected_parts
+    from BreastReconstructionLib.scene import nodes, patient
+    from Testing.workflow import choose, wait
+
+    choose(panel.explore.which, "organ_model")
+    panel.ui.exploreButton.checked = True
+    wait(lambda: patient.find_node(EXPLORED, "explored") is not None, 60)
+    wait(lambda: not panel.explore.busy, 20)
+    mean = nodes.mesh_of(patient.find_node(EXPLORED, "explored"))
+    assert connected_parts(mean.faces, len(mean.vertices)).max() == 1  # two lungs
+    before = mean.vertices.copy()
+    panel.ui.direction1Slider.value = 0.4
+    wait(lambda: not panel.explore.busy, 20)
+    moved = nodes.mesh_of(patient.find_node(EXPLORED, "explored")).vertices
+    assert len(moved) != len(before) or np.abs(moved - before).max() > 1.0
+    choose(panel.explore.which, "model")
+    wait(lambda: not panel.explore.process.running, 20)
+    assert not panel.ui.exploreButton.checked
