@@ -19,7 +19,8 @@ from typing import Any
 
 from .. import __version__
 from .errors import CaseError
-from .files import disk_errors, replacing, write_json, write_text
+from .files import disk_errors, replacing, settle, settle_names, write_json, write_text
+from .lock import held
 from .stage import R, Stage
 
 # 1: one key chain for eight stages. 2: keys by the graph of stages, without the program's version.
@@ -146,8 +147,10 @@ class Case:
             for other in (*reversed(dependents), stage):
                 self.forget(other)
             final = self.path(stage)
+            settle(partial)
             shutil.rmtree(final, ignore_errors=True)
             os.replace(partial, final)
+            settle_names(self.folder)
             files = sorted(path.relative_to(final).as_posix() for path in final.rglob("*") if path.is_file())
             self.stages[stage.name] = {
                 "key": key,
@@ -192,29 +195,9 @@ class Case:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep a second job out of the folder; the lock of a dead process is taken over.
-
-        Raises:
-            CaseError: another live process works on the case.
-        """
-        path = self.folder / "case.lock"
-        with disk_errors(self.folder):
-            while True:
-                try:
-                    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-                    break
-                except FileExistsError:
-                    if (owner := _owner(path)) is not None and _is_alive(owner):
-                        raise CaseError(
-                            f"Another job (process {owner}) works on {self.folder.name}; wait for it or cancel it."
-                        ) from None
-                    path.unlink(missing_ok=True)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(str(os.getpid()))
-        try:
+        """Keep a second job out of the folder; see `lock.held`."""
+        with disk_errors(self.folder), held(self.folder / "case.lock", self.folder.name):
             yield
-        finally:
-            path.unlink(missing_ok=True)
 
 
 def read_case_file(folder: Path) -> dict:
@@ -247,30 +230,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise CaseError(f"The case folder {folder.name} cannot be written; choose a folder of your own.")
-
-
-def _owner(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (ValueError, OSError):
-        return None
-
-
-def _is_alive(process: int) -> bool:
-    if process == os.getpid():
-        return False  # left by an earlier run that had the same number
-    if os.name == "nt":
-        import ctypes
-
-        kernel: Any = vars(ctypes)["windll"].kernel32  # is there on Windows only
-        handle = kernel.OpenProcess(0x1000, False, process)
-        if handle:
-            kernel.CloseHandle(handle)
-        return bool(handle)
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

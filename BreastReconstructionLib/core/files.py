@@ -24,9 +24,33 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(path.name + ".partial")
     try:
         yield temporary
+        settle(temporary)
         os.replace(temporary, path)
+        settle_names(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def settle(path: Path) -> None:
+    """Return once a file, or every file of a folder, is on the disk: a power cut after that loses none of it."""
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with open(file, "r+b") as opened:
+                os.fsync(opened.fileno())
+    if path.is_dir():
+        for folder in (*(f for f in path.rglob("*") if f.is_dir()), path):
+            settle_names(folder)
+
+
+def settle_names(folder: Path) -> None:
+    """Return once the names in a folder are on the disk; Windows does that by itself."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, text: str) -> None:
