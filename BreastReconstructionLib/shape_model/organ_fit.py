@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from ..core.errors import FitError
+from ..core.errors import FitError, LandmarkError
 from ..core.progress import Progress
 from ..fields.evaluation import Shape, signed_distances
 from ..geometry.transforms import MODEL_AXES_TO_RAS, Frame, Similarity, fit_similarity
@@ -133,7 +133,8 @@ def fit_organ(observed: Observation, model: ShapeModel, detail_mm: float = 2.0, 
         progress: told how far it is.
 
     Raises:
-        FitError: too few points, or a fit without a surface.
+        FitError: too few points, or another organ.
+        LandmarkError: landmarks that the model does not know.
     """
     progress = progress or Progress()
     if len(observed.points_ras) < FEWEST_POINTS:
@@ -141,6 +142,13 @@ def fit_organ(observed: Observation, model: ShapeModel, detail_mm: float = 2.0, 
     order = np.random.default_rng(3).permutation(len(observed.points_ras))[:MOST_POINTS]
     points = observed.points_ras[order]
     names = [name for name in model.landmark_names if name in observed.landmarks_ras]
+    if observed.landmarks_ras and len(names) < 3:
+        known = ", ".join(model.landmark_names)
+        raise LandmarkError(
+            f"The model knows the landmarks {known}; give three of them at least, or no landmarks."
+            if known
+            else "The model has no landmarks; leave the landmark file out, the pose is found without."
+        )
     marks = np.full((len(model.landmark_names), 3), np.nan)
     settings = settings_for(model, len(names) >= 3)
     if len(names) >= 3:
@@ -239,7 +247,6 @@ def _delivered(
     bodies.sort(key=lambda body: body.vertices[:, 0].mean())
     volume = sum(signed_volume(body.vertices, body.faces) for body in bodies) / 1000.0
     aligned = fit.refinement.after(start).apply(points)
-    residual = np.abs(signed_distances(Shape.of(model, torch.from_numpy(fit.code)), aligned)) * mm
     from_mean = float(np.abs(signed_distances(Shape.of(model, model.latent_mean), aligned)).mean() * mm)
     return FittedOrgan(
         fit,
@@ -248,7 +255,7 @@ def _delivered(
         volume,
         float(np.hypot(volume_deviation * model.posterior_factor, model.volume_error * volume)),
         seen_share,
-        float(np.median(residual)),
+        fit.residual_median * mm,
         from_mean,
         (
             *(f"{note[0].upper()}{note[1:]}." for note in observed.notes),

@@ -308,6 +308,8 @@ def test_what_is_no_lung_is_refused_or_doubted(model):
     ball = 60.0 * directions / np.linalg.norm(directions, axis=1, keepdims=True)
     with pytest.raises(FitError, match=r"is not the lungs: it lies \d+ mm from the model's mean"):
         fit_organ(Observation(ball, {}), model)
+    with pytest.raises(LandmarkError, match="has no landmarks"):
+        fit_organ(Observation(ball, {"apex": np.zeros(3)}), model)
     with pytest.raises(FitError, match="Only 50 points"):
         fit_organ(Observation(ball[:50], {}), model)
 
