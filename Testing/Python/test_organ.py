@@ -132,7 +132,6 @@ def test_old_models_are_of_the_torso_and_have_six_landmarks(model):
 # Training -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.fast
 def test_what_is_prepared_is_read_again_with_its_truth(trained):
     subjects = read_subjects(trained / "data.h5")
     assert len(subjects) == COUNT
@@ -170,7 +169,6 @@ class PathOf:
         return Path("/nowhere") / name
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     "weights",
     [{}, {"surface_weight": 1.0}, {"surface_weight": 1.0, "eikonal_weight": 0.1}, {"normal_weight": 0.1}],
