@@ -21,9 +21,9 @@ POPULATION = "225 synthetic pairs of lungs (scaffoldmaker's human lungs, paramet
 # Of the comparison of losses: what is added to the distances, in short trainings.
 LOSSES = {
     "distances alone": [],
-    "with |f| on the surface": ["--surface-weight", 1],
-    "with |f| and eikonal": ["--surface-weight", 1, "--eikonal-weight", 0.05],
-    "with |f|, eikonal, normals": ["--surface-weight", 1, "--eikonal-weight", 0.05, "--normal-weight", 0.05],
+    "with |f| on the surface": ["--surface-weight", 0.1],
+    "with |f| and eikonal": ["--surface-weight", 0.1, "--eikonal-weight", 0.05],
+    "with |f|, eikonal, normals": ["--surface-weight", 0.1, "--eikonal-weight", 0.05, "--normal-weight", 0.05],
 }
 SHORT_STEPS = 1500
 VOLUME_SEEDS, SPACINGS = (2000, 2001), ((1.0, 1.0, 1.0), (0.8, 0.8, 5.0), (2.0, 2.0, 2.0))
