@@ -27,6 +27,8 @@ TAUBIN_STEPS, PASS_BAND = 20, 0.1
 # A body that ends in a slice with more than this of its largest cross-section, and of that of the slice before, was cut there: a
 # body that ends by itself tapers.
 CUT_SHARE, TAPERED = 0.15, 0.85
+# So many voxels from a cut, its edge is rounded off.
+ROUNDED = 2.0
 MARGIN = 3
 
 
@@ -223,5 +225,5 @@ def _cut(mask: np.ndarray, grid: Volume, body: TriangleMesh) -> np.ndarray:
         first, last = np.flatnonzero(area)[[0, -1]]
         for end, before, is_first in ((first, first + 1, True), (last, last - 1, False)):
             if first < last and area[end] > max(CUT_SHARE * area.max(), TAPERED * area[before]):
-                found |= indices[:, axis] < end + 1.0 if is_first else indices[:, axis] > end - 1.0
+                found |= indices[:, axis] < end + ROUNDED if is_first else indices[:, axis] > end - ROUNDED
     return found

@@ -88,6 +88,11 @@ class ShapeModel:
         """By how much a fit's posterior is too sure of what it did not see, by its card; 1 if the card does not say."""
         return self.card.get("metrics", {}).get("posterior_factor", 1.0)
 
+    @property
+    def volume_factor(self) -> float:
+        """The same of volumes of which a part was not seen."""
+        return self.card.get("metrics", {}).get("volume_factor", self.posterior_factor)
+
     def code(self, u: torch.Tensor) -> torch.Tensor:
         """Return the (latent,) code of (R,) whitened coordinates."""
         return self.latent_mean + self.latent_basis @ u

@@ -236,7 +236,7 @@ def _delivered(
     rows = surface_rows(fit, model, shape.vertices)
     posterior = model.posterior_factor * deviation_along(rows, fit)
     mesh = replace(shape, scalars={"uncertainty_mm": np.hypot(posterior, model.expression_error) * mm})
-    volume_deviation = _volume_deviation(rows, fit, shape, mm)
+    deviation_ml = volume_deviation_ml(rows, fit, shape, mm)
     shape, were_joined = _parted(mesh, model, fit, detail_mm / mm)
     mesh = shape.moved(to_patient, Frame.PATIENT)
     seen = _seen(mesh, points).astype(float)
@@ -253,7 +253,7 @@ def _delivered(
         start,
         tuple(bodies),
         volume,
-        float(np.hypot(volume_deviation * model.posterior_factor, model.volume_error * volume)),
+        float(np.hypot(deviation_ml * model.volume_factor, model.volume_error * volume)),
         seen_share,
         fit.residual_median * mm,
         from_mean,
@@ -279,8 +279,15 @@ def _seen(mesh: TriangleMesh, points: np.ndarray) -> np.ndarray:
     return tree.query(mesh.vertices)[0] < max(SEEN_MM, SPARSE_FACTOR * apart)
 
 
-def _volume_deviation(rows: torch.Tensor, fit: ShapeFit, shape: TriangleMesh, mm: float) -> float:
-    """The fit's posterior carried to the volume, ml: it changes by the integral of the surface's movement along its normal."""
+def volume_deviation_ml(rows: torch.Tensor, fit: ShapeFit, shape: TriangleMesh, mm: float) -> float:
+    """Return the fit's posterior carried to the volume, ml: it changes by the integral of the surface's movement.
+
+    Args:
+        rows: of `surface_rows` at the vertices.
+        fit: see there.
+        shape: the surface, model frame.
+        mm: a model unit.
+    """
     by_parameters = torch.as_tensor(_areas(shape), dtype=torch.float32) @ rows
     # A rigid movement leaves the volume as it is; what is summed there is the triangles' error.
     by_parameters[-7:-1] = 0.0

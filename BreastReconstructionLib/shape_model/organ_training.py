@@ -16,10 +16,10 @@ from ..core.resources import TORSO
 from ..fields.evaluation import Shape, distances_to_surface
 from ..mesh.mesh import connected_parts
 from ..mesh.patch import signed_volume
-from .fit import ShapeFit, fit_shape, surface_uncertainty
+from .fit import ShapeFit, fit_shape, surface_rows, surface_uncertainty
 from .model import ShapeModel
 from .model_file import save_model
-from .organ_fit import settings_for
+from .organ_fit import settings_for, volume_deviation_ml
 from .sampling import mesh_of_code
 from .training import train
 from .training_data import Subject, TrainingSet, read_subjects, split
@@ -28,6 +28,8 @@ from .training_settings import TrainingSettings
 # A quarter is not trained on: a few of it decide when training ends, the card's figures are of the others.
 HELD_OUT, VALIDATION = 0.25, 6
 MESH_MM = 4.0
+# Of the height, from below, that is left out to see how well guessed volumes are stated.
+MISSING_SHARE = 0.4
 
 
 def held_out_count(subjects: int) -> int:
@@ -76,6 +78,7 @@ class _Measured:
         distances, posterior: of points beside those that were fitted to, all over the organ: error, and what the fit states.
         unseen, unseen_posterior: the same in one half, after a fit to the other.
         volume_error: relative.
+        volume_ratio: error of the volume over what the fit states, where the organ's lower end was not given.
         is_whole: as many bodies as the model has.
     """
 
@@ -84,6 +87,7 @@ class _Measured:
     unseen: np.ndarray
     unseen_posterior: np.ndarray
     volume_error: float
+    volume_ratio: float
     is_whole: bool
 
 
@@ -113,6 +117,8 @@ def measured(model: ShapeModel, subjects: list[Subject]) -> dict[str, float]:
         "whole": round(float(np.mean([one.is_whole for one in found])), 3),
     }
     if np.isfinite(volumes).any():
+        ratios = np.array([one.volume_ratio for one in found])
+        result["volume_factor"] = round(max(factor, float(np.sqrt(np.nanmean(ratios**2)))), 2)
         result["volume_percent"] = round(float(100 * np.sqrt(np.nanmean(volumes**2))), 3)
     return result
 
@@ -135,10 +141,16 @@ def _measure(model: ShapeModel, subject: Subject, number: int) -> _Measured | No
     true = float(subject.truth["volume_ml"]) if "volume_ml" in subject.truth else np.nan
     volume = signed_volume(mesh.vertices, mesh.faces) * size
     unseen = others[others @ direction < middle]
+    low, high = points[:, 1].min(), points[:, 1].max()
+    cut = fit_shape(given[given[:, 1] > low + MISSING_SHARE * (high - low)], none, model, settings)
+    shape, mm = mesh_of_code(model, torch.from_numpy(cut.code), 2 * MESH_MM / subject.mm_per_unit).mesh, subject.mm_per_unit
+    deviation = volume_deviation_ml(surface_rows(cut, model, shape.vertices), cut, shape, mm / cut.refinement.scale)
+    guessed = signed_volume(shape.vertices, shape.faces) * (mm / cut.refinement.scale) ** 3 / 1000.0
     return _Measured(
         *_errors(model, whole, others, subject.mm_per_unit),
         *_errors(model, half, unseen, subject.mm_per_unit),
         volume / true - 1.0,
+        (guessed - true) / deviation,
         bool(parts == model.parts),
     )
 

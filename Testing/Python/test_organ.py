@@ -294,9 +294,11 @@ def test_noise_does_not_part_or_join_bodies(model, organ):
 def test_an_unknown_orientation_is_found(model, organ):
     points = PROTOCOLS["points_5000"](organ, np.random.default_rng(1))
     turned = points @ Rotation.from_euler("zx", [170, 30], degrees=True).as_matrix().T + np.array([300.0, -200, 900])
-    pose = find_pose(turned, model, settings_for(model, False))
-    off = np.abs(signed_distances(Shape.of(model, model.latent_mean), pose.apply(turned)))
-    assert np.median(off) < 0.06  # the mean shape's own distance; a wrong pose has 0.1 and more
+    mean, settings = Shape.of(model, model.latent_mean), settings_for(model, False)
+    straight, found = (
+        np.median(np.abs(signed_distances(mean, find_pose(cloud, model, settings).apply(cloud)))) for cloud in (points, turned)
+    )
+    assert found < 1.3 * straight  # a wrong pose lies twice as far from the mean shape
 
 
 @pytest.mark.fast
