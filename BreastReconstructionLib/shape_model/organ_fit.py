@@ -7,7 +7,7 @@ mean shape, each from several places; the best few are fitted coarsely, the best
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import torch
@@ -31,11 +31,16 @@ JUDGED_POINTS, JUDGED_KERNEL = 200, 0.15
 SHIFTS = (-0.35, 0.0, 0.35)
 TRIED = 10
 # A pose in the patient's axes is right if so much of the points lies this near to the shape; else others are tried too.
-GOOD_SHARE, ENOUGH_SHARE, GOOD = 0.8, 0.9, 0.05
+GOOD_SHARE, ENOUGH_SHARE, GOOD = 0.8, 0.9, 0.02
 # What a standard deviation of form or size costs of that share.
 UNUSUAL_COST = 0.03
-# Principal axes have two signs each; these are the rotations among them.
-TURNS = tuple(np.diag(signs).astype(float) for signs in ((1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)))
+# Principal axes have two signs each, and their order changes where two are about as long: the 24 rotations of a cube.
+TURNS = tuple(
+    turn
+    for order in permutations(range(3))
+    for signs in product((1, -1), repeat=3)
+    if np.linalg.det(turn := np.eye(3)[list(order)] * signs) > 0
+)
 COARSE_STAGES: tuple[tuple[int, float | None], ...] = ((400, 0.2), (600, 0.08))
 # Nothing but the population is known of the pose beyond the start: a third of a radian, a fifth of a unit.
 POSE_NOISE, POSE_SHIFT = 0.3, 0.2
@@ -213,7 +218,7 @@ def _best_of(
     coarse = replace(settings, stages=COARSE_STAGES)
     none = np.full((len(model.landmark_names), 3), np.nan)
     found = []
-    for number in np.argsort(cost)[:TRIED]:
+    for number in _tried(candidates, cost):
         start = candidates[number]
         fit = _fit_from(start, points_ras, none, model, coarse, Progress())
         end = fit.refinement.after(start)
@@ -224,6 +229,17 @@ def _best_of(
         if found[-1][0] > ENOUGH_SHARE:
             break
     return max(found, key=lambda pair: pair[0])
+
+
+def _tried(candidates: list[Similarity], cost: np.ndarray) -> list[int]:
+    """The candidates of lowest cost: several of one orientation, or the best of each."""
+    order = [int(number) for number in np.argsort(cost)]
+    if all(candidate.rotation is candidates[0].rotation for candidate in candidates):
+        return order[:TRIED]
+    best: dict[int, int] = {}
+    for number in order:
+        best.setdefault(id(candidates[number].rotation), number)
+    return list(best.values())
 
 
 def _delivered(
