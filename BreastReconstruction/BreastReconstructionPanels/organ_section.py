@@ -80,8 +80,8 @@ class OrganSection:
         fill(self.source, [("", _("(the file below)")), *named])
         select(self.source, node.GetID() if node is not None else "")
         self._show_segments()
-        bundled, *own = (path for path in known_models() if organ_of(path) != TORSO)
-        models = [(str(path), f"{path.stem} ({organ_of(path)})") for path in own]
+        (bundled, _lungs), *own = ((path, organ) for path in known_models() if (organ := organ_of(path)) != TORSO)
+        models = [(str(path), f"{path.stem} ({organ})") for path, organ in own]
         fill(self.model, [("", _("{name} (bundled)").format(name=bundled.stem)), *models])
         select(self.model, self._module.parameters.organ_model)
         self._form.refresh()

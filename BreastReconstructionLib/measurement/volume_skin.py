@@ -15,7 +15,7 @@ from ..core.errors import VolumeError
 from ..core.progress import Progress
 from ..geometry.volume import Volume
 from ..mesh.level import level_of_volume
-from ..mesh.mesh import TriangleMesh, connected_parts
+from ..mesh.mesh import TriangleMesh, connected_parts, triangle_areas
 
 AUTO, CT, MRI = "auto", "ct", "mri"
 # Half between air (-1000) and fat (-100 HU): a voxel that is half air and half fat has it.
@@ -196,8 +196,7 @@ def _front(mesh: TriangleMesh) -> TriangleMesh:
     weight = np.clip((depth - np.percentile(depth, 2)) / max(np.ptp(np.percentile(depth, [2, 98])), 1e-6), 0.0, 1.0)
     share = np.bincount(labels[forward.faces[:, 0]], 0.5 * np.abs(doubled[:, 1]) * weight, minlength=labels.max() + 1)
     front = forward.part(labels == int(np.argmax(share)))
-    corners = front.vertices[front.faces]
-    area = 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    area = triangle_areas(front.vertices, front.faces).sum()
     size = np.ptp(front.vertices, axis=0)
     if area < SMALLEST_SKIN_MM2 or size[0] < SMALLEST_WIDTH_MM or size[2] < SMALLEST_HEIGHT_MM:
         raise VolumeError(

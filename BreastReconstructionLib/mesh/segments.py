@@ -12,7 +12,7 @@ from ..core.errors import VolumeError
 from ..geometry.transforms import Frame
 from ..geometry.volume import Volume
 from .level import level_of_volume
-from .mesh import TriangleMesh, vertex_normals
+from .mesh import TriangleMesh, connected_parts, vertex_normals
 from .patch import signed_volume
 from .polydata import triangles
 
@@ -192,8 +192,6 @@ def _height(mask: np.ndarray, grid: Volume) -> tuple[np.ndarray, np.ndarray, flo
 
 def largest_body(mesh: TriangleMesh) -> TriangleMesh:
     """Return the connected part of a mesh with the most vertices."""
-    from .mesh import connected_parts
-
     labels = connected_parts(mesh.faces, len(mesh.vertices))
     return mesh.part(labels == np.bincount(labels).argmax())
 

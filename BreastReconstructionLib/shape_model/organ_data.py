@@ -20,7 +20,7 @@ from ..geometry.transforms import MODEL_AXES_TO_RAS, Similarity, fit_similarity
 from ..landmarks.curves import read_points
 from ..mesh.boundary import boundary_loops
 from ..mesh.files import read_mesh
-from ..mesh.mesh import TriangleMesh, connected_parts, sample_surface
+from ..mesh.mesh import TriangleMesh, connected_parts, sample_surface, triangle_areas
 from ..mesh.patch import signed_volume
 from ..mesh.segments import ISLAND_SHARE, SegmentSurface, surface_of_segment
 from ..mesh.signed_distance import sample_distances, signed_distance
@@ -55,9 +55,7 @@ class OrganSource:
 
 def own_frame(vertices_ras: np.ndarray, faces: np.ndarray) -> Similarity:
     """Return the map from patient space (mm, RAS) to an organ's own model frame."""
-    corners = vertices_ras[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    middles = corners.mean(axis=1)
+    area, middles = triangle_areas(vertices_ras, faces), vertices_ras[faces].mean(axis=1)
     center = np.average(middles, axis=0, weights=area)
     radius = np.sqrt(np.average(((middles - center) ** 2).sum(axis=1), weights=area))
     scale, rotation = ROOT_MEAN_SQUARE / float(radius), MODEL_AXES_TO_RAS.T

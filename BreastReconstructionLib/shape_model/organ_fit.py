@@ -18,7 +18,7 @@ from ..core.progress import Progress
 from ..fields.evaluation import Shape, signed_distances
 from ..geometry.transforms import MODEL_AXES_TO_RAS, Frame, Similarity, fit_similarity
 from ..mesh.extraction import cells_for, extract_zero_level
-from ..mesh.mesh import TriangleMesh, connected_parts, vertex_normals
+from ..mesh.mesh import TriangleMesh, connected_parts, triangle_areas, vertex_normals
 from ..mesh.patch import signed_volume
 from .fit import FitSettings, ShapeFit, deviation_along, fit_shape, surface_rows
 from .model import ShapeModel
@@ -110,6 +110,11 @@ def settings_for(model: ShapeModel, has_landmarks: bool) -> FitSettings:
     return FitSettings(similarity_noise=(POSE_NOISE, POSE_SHIFT, _relative_spread(model)))
 
 
+def unknown_landmarks(model: ShapeModel) -> np.ndarray:
+    """Return (K, 3) landmarks of which nothing is known, for a fit."""
+    return np.full((len(model.landmark_names), 3), np.nan)
+
+
 def _relative_spread(model: ShapeModel) -> float:
     """Of sizes in the population."""
     return max(model.mm_per_unit_spread / model.mm_per_unit, SMALLEST_SPREAD)
@@ -154,7 +159,7 @@ def fit_organ(observed: Observation, model: ShapeModel, detail_mm: float = 2.0, 
             if known
             else "The model has no landmarks; leave the landmark file out, the pose is found without."
         )
-    marks = np.full((len(model.landmark_names), 3), np.nan)
+    marks = unknown_landmarks(model)
     settings = settings_for(model, len(names) >= 3)
     if len(names) >= 3:
         placed = np.array([observed.landmarks_ras[name] for name in names])
@@ -216,7 +221,7 @@ def _best_of(
     square = signed_distances(shape, moved).reshape(len(candidates), -1) ** 2
     cost = (square / (square + JUDGED_KERNEL**2)).mean(axis=1)
     coarse = replace(settings, stages=COARSE_STAGES)
-    none = np.full((len(model.landmark_names), 3), np.nan)
+    none = unknown_landmarks(model)
     found = []
     for number in _tried(candidates, cost):
         start = candidates[number]
@@ -283,9 +288,8 @@ def _delivered(
 
 def _areas(mesh: TriangleMesh) -> np.ndarray:
     """(V,) a third of the area of the triangles at each vertex."""
-    corners = mesh.vertices[mesh.faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 6.0
-    return np.bincount(mesh.faces.ravel(), np.repeat(area, 3), len(mesh.vertices))
+    area = triangle_areas(mesh.vertices, mesh.faces)
+    return np.bincount(mesh.faces.ravel(), np.repeat(area / 3.0, 3), len(mesh.vertices))
 
 
 def _seen(mesh: TriangleMesh, points: np.ndarray) -> np.ndarray:
@@ -364,7 +368,7 @@ def _warnings_of_bodies(seen_shares: list[float], model: ShapeModel, were_joined
 
 def _is_mirrored(points: np.ndarray, model: ShapeModel, fit: ShapeFit) -> bool:
     """Whether the points fit the model better with left and right exchanged."""
-    settings, none = settings_for(model, False), np.full((len(model.landmark_names), 3), np.nan)
+    settings, none = settings_for(model, False), unknown_landmarks(model)
     mirrored = points * [-1.0, 1.0, 1.0]
     again = _fit_from(find_pose(mirrored, model, settings), mirrored, none, model, settings, Progress())
     return again.residual_mean * again.prior_distance < MIRRORED * fit.residual_mean * fit.prior_distance

@@ -13,7 +13,7 @@ from ..geometry.volume import Volume
 from ..landmarks.curves import read_curves, read_points
 from ..mesh.boundary import boundary_loops
 from ..mesh.files import read_mesh
-from ..mesh.mesh import sample_surface
+from ..mesh.mesh import sample_surface, triangle_areas
 from ..mesh.patch import signed_volume
 from ..mesh.segments import BODY_SHARE, SegmentSurface, surface_of_segment
 from .organ_data import MESHES, bodies_of_mesh
@@ -84,8 +84,7 @@ def _of_bodies(found: SegmentSurface, marks: dict[str, np.ndarray], parts: int, 
         )
     mesh, cut = found.mesh, np.concatenate(found.cut)
     of_cut = cut[mesh.faces].all(axis=1)
-    corners = mesh.vertices[mesh.faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    area = triangle_areas(mesh.vertices, mesh.faces)
     points, _ = sample_surface(mesh.vertices, mesh.faces[~of_cut], SURFACE_POINTS, np.random.default_rng(0))
     return Observation(points, marks, float(area[of_cut].sum() / area.sum()), found.notes)
 

@@ -19,7 +19,7 @@ from ..mesh.patch import signed_volume
 from .fit import ShapeFit, fit_shape, surface_rows, surface_uncertainty
 from .model import ShapeModel
 from .model_file import save_model
-from .organ_fit import settings_for, volume_deviation_ml
+from .organ_fit import settings_for, unknown_landmarks, volume_deviation_ml
 from .sampling import mesh_of_code
 from .training import train
 from .training_data import Subject, TrainingSet, read_subjects, split
@@ -129,7 +129,7 @@ def _measure(model: ShapeModel, subject: Subject, number: int) -> _Measured | No
     given, others = points[: len(points) // 2], points[len(points) // 2 :]
     direction = rng.normal(size=3)
     middle = np.median(points @ direction)
-    settings, none = settings_for(model, False), np.full((len(model.landmark_names), 3), np.nan)
+    settings, none = settings_for(model, False), unknown_landmarks(model)
     try:
         whole = fit_shape(given, none, model, settings)
         half = fit_shape(given[given @ direction > middle], none, model, settings)

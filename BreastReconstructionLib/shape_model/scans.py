@@ -21,7 +21,7 @@ from ..landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL, OFFICIAL_MM_PE
 from ..landmarks.names import LANDMARK_NAMES
 from ..mesh.boundary import boundary_loops
 from ..mesh.distance import closest_on_mesh
-from ..mesh.mesh import connected_parts, sample_surface
+from ..mesh.mesh import connected_parts, sample_surface, triangle_areas
 from ..mesh.polydata import with_points
 from ..mesh.signed_distance import sample_distances
 from ..phantom.torso import BACK_Z_MODEL
@@ -180,8 +180,7 @@ def _welded(scan: Scan) -> Scan:
 
 def _one_part(scan: Scan, name: str) -> Scan:
     of_face = connected_parts(scan.faces, len(scan.vertices))[scan.faces[:, 0]]
-    corners = scan.vertices[scan.faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    area = triangle_areas(scan.vertices, scan.faces)
     share = np.bincount(of_face, area) / area.sum()
     large = np.flatnonzero(share > DEBRIS_SHARE)
     if len(large) > 1:
