@@ -36,6 +36,7 @@ from BreastReconstructionPanels.setup_section import SetupSection
 from BreastReconstructionPanels.stage_section import StageSection
 from BreastReconstructionPanels.surface_section import SurfaceSection
 from BreastReconstructionPanels.video_section import VideoSection
+from BreastReconstructionPanels.xray_section import XraySection
 
 from BreastReconstructionLib.capabilities import STAGES, capability_of
 from BreastReconstructionLib.capabilities.torso.migration import settings_of_case
@@ -46,7 +47,7 @@ from BreastReconstructionLib.core.run import StageState
 from BreastReconstructionLib.scene import patient
 
 # Stages of these sections are shown by them; any other gets a section of its own.
-SECTIONS = ("video", "cameras", "landmarks", "scale", "surface", "clinic", "neural", "organ")
+SECTIONS = ("video", "cameras", "landmarks", "scale", "surface", "clinic", "neural", "organ", "xray")
 
 
 class BreastReconstruction(ScriptedLoadableModule):
@@ -56,7 +57,6 @@ class BreastReconstruction(ScriptedLoadableModule):
         ScriptedLoadableModule.__init__(self, parent)
         parent.title = _("Breast Reconstruction")
         parent.categories = [translate("qSlicerAbstractCoreModule", "Surface Models")]
-        parent.dependencies = []
         parent.contributors = ["The BreastReconstruction developers"]
         parent.helpText = _(
             "Turns a phone video of a standing patient into a metric 3D surface of the torso. Nothing leaves this computer. "
@@ -95,10 +95,11 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.scale, self.surface = ScaleSection(self), SurfaceSection(self, make_process)
         self.result, self.patients = ResultSection(self), PatientsSection(self)
         self.clinic, self.neural = ClinicSection(self, self.layout), NeuralSection(self, self.layout)
-        self.organ, self.explore = OrganSection(self, self.layout, make_process), ExploreSection(self, make_process)
+        self.organ, self.xray = OrganSection(self, self.layout, make_process), XraySection(self, self.layout)
+        self.explore, self.rooms = ExploreSection(self, make_process), (self.clinic, self.neural, self.organ, self.xray)
         self.further_sections = [StageSection(self, s, self.layout) for s in STAGES if s.section not in SECTIONS]
         first = (self.video, self.cameras, self.landmarks, self.scale, self.surface, self.result)
-        self.sections = (*first, self.clinic, self.neural, self.organ, *self.further_sections)
+        self.sections = (*first, *self.rooms, *self.further_sections)
         self.ui.casePathEdit.filters = ctk.ctkPathLineEdit.Dirs
         self.ui.casePathEdit.connect("currentPathChanged(QString)", self._on_case_path)
         self.ui.runAllButton.clicked.connect(self.run_to_the_end)
@@ -111,9 +112,8 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         self.addObserver(scene, events.NodeRemovedEvent, self._on_node_removed)
         slicer.app.connect("aboutToQuit()", self.cleanup)
         self._connect_parameters()
-        self.setup_section.refresh()
-        self.refresh()
-        self.open_case()
+        for step in (self.setup_section.refresh, self.refresh, self.open_case):
+            step()
 
     def enter(self) -> None:
         """The user opens the module."""
@@ -216,7 +216,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
     def open_case(self) -> None:
         """Show what the case folder holds."""
         steps = (self.video.show_frames, self.cameras.show_cameras, self.cameras.show_points, self.landmarks.open_case)
-        for step in (*steps, self.result.show, self.clinic.show, self.neural.show, self.organ.show, self.refresh):
+        for step in (*steps, self.result.show, *(room.show for room in self.rooms), self.refresh):
             qt.QTimer.singleShot(0, step)  # one a turn of the event loop, so that the panel stays usable
 
     # Runs ----------------------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             CAMERAS.name: [self.cameras.show_cameras],
             DENSE.name: [self.cameras.show_points],
         }
-        functions = show.get(name, [lambda s=s: s.stage_done(name) for s in (self.clinic, self.neural, self.organ)])
+        functions = show.get(name, [lambda s=s: s.stage_done(name) for s in self.rooms])
         for function in (*([] if skipped else functions), self.refresh):
             qt.QTimer.singleShot(0, function)
 

@@ -7,8 +7,9 @@ from .clinic import CLINIC
 from .organ import ORGAN
 from .refinement import REFINEMENT
 from .torso import TORSO
+from .xray import XRAY
 
-CAPABILITIES = (TORSO, REFINEMENT, CLINIC, ORGAN)
+CAPABILITIES = (TORSO, REFINEMENT, CLINIC, ORGAN, XRAY)
 STAGES = tuple(stage for capability in CAPABILITIES for stage in capability.stages)
 
 

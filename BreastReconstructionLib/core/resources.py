@@ -11,6 +11,8 @@ DEFAULT_MODEL = "phantom-local-576"
 # One global function, trained on the same torsos; what `evaluate` compares with.
 COMPARISON_MODEL = "phantom-global-256"
 LUNG_MODEL = "phantom-lungs-32"
+# Of a right femur: shape model, network that sees it in radiographs, and a mesh with named parts.
+FEMUR_MODEL, FEMUR_NETWORK, FEMUR_TEMPLATE = "phantom-femur-32", "phantom-femur-radiograph", "phantom-femur-template.ply"
 TORSO = "torso"
 _PACKAGE = Path(__file__).resolve().parent.parent
 

@@ -40,7 +40,7 @@ def level_of_volume(height: np.ndarray, ijk_to_ras: np.ndarray) -> TriangleMesh:
     # The sense of the faces depends on VTK and on the matrix's determinant.
     sample = np.linspace(0, len(vertices) - 1, COMPARED_VERTICES).astype(int)
     step = normals[sample] @ np.linalg.inv(ijk_to_ras[:3, :3]).T
-    step /= np.linalg.norm(step, axis=1, keepdims=True)
+    step /= np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-12)  # at a degenerate vertex there is no normal
     ahead, behind = (
         ndimage.map_coordinates(height, (indices[sample] + sign * step).T[::-1], order=1, mode="nearest") for sign in (1, -1)
     )

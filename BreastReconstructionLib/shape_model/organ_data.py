@@ -16,11 +16,12 @@ from ..core.errors import LandmarkError, ShapeModelError
 from ..core.files import disk_errors, replacing
 from ..core.progress import Progress
 from ..geometry.segmentation import read_segmentation
-from ..geometry.transforms import MODEL_AXES_TO_RAS, Similarity, fit_similarity
+from ..geometry.transforms import Similarity, fit_similarity
 from ..landmarks.curves import read_points
 from ..mesh.boundary import boundary_loops
 from ..mesh.files import read_mesh
-from ..mesh.mesh import TriangleMesh, connected_parts, sample_surface, triangle_areas
+from ..mesh.mesh import TriangleMesh, connected_parts, sample_surface
+from ..mesh.own_frame import own_frame
 from ..mesh.patch import signed_volume
 from ..mesh.segments import ISLAND_SHARE, SegmentSurface, surface_of_segment
 from ..mesh.signed_distance import sample_distances, signed_distance
@@ -30,8 +31,6 @@ SEGMENTATIONS = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd", ".dcm")
 MESHES = (".ply", ".stl", ".obj")
 LANDMARKS = ".mrk.json"
 SURFACE_POINTS, POINTS = 5000, 12_000
-# Of the surface's distance from its centre, root mean square, in model units.
-ROOT_MEAN_SQUARE = 0.5
 MM_PER_UNIT = (2.0, 2000.0)
 # A subject is another organ if its field differs from the others' mean by so much more than theirs do.
 OTHER_ORGAN, FEWEST_TO_JUDGE = 4.0, 6
@@ -51,15 +50,6 @@ class OrganSource:
     organ: str
     segments: tuple[str, ...] = ()
     parts: int | None = None
-
-
-def own_frame(vertices_ras: np.ndarray, faces: np.ndarray) -> Similarity:
-    """Return the map from patient space (mm, RAS) to an organ's own model frame."""
-    area, middles = triangle_areas(vertices_ras, faces), vertices_ras[faces].mean(axis=1)
-    center = np.average(middles, axis=0, weights=area)
-    radius = np.sqrt(np.average(((middles - center) ** 2).sum(axis=1), weights=area))
-    scale, rotation = ROOT_MEAN_SQUARE / float(radius), MODEL_AXES_TO_RAS.T
-    return Similarity(scale, rotation, -scale * rotation @ center)
 
 
 def read_organ(path: Path, source: OrganSource) -> SegmentSurface:

@@ -21,12 +21,13 @@ from ..geometry.volume import Volume
 from ..mesh.distance import closest_on_mesh
 from ..mesh.level import level_of_volume
 from ..mesh.mesh import TriangleMesh, connected_parts, sample_surface
+from ..mesh.own_frame import own_frame
 from ..mesh.patch import signed_volume
 from ..mesh.segments import joined
 from ..mesh.signed_distance import signed_distance
 from ..mesh.solids import coverage
 from .model import ShapeModel
-from .organ_data import OrganSource, organ_files, own_frame, read_organ
+from .organ_data import OrganSource, organ_files, read_organ
 from .organ_fit import FittedOrgan, Observation, fit_organ
 from .organ_training import held_out_count
 from .sampling import mesh_of_code

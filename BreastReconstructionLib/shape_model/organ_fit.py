@@ -19,10 +19,10 @@ from ..fields.evaluation import Shape, signed_distances
 from ..geometry.transforms import MODEL_AXES_TO_RAS, Frame, Similarity, fit_similarity
 from ..mesh.extraction import cells_for, extract_zero_level
 from ..mesh.mesh import TriangleMesh, connected_parts, triangle_areas, vertex_normals
+from ..mesh.own_frame import ROOT_MEAN_SQUARE
 from ..mesh.patch import signed_volume
 from .fit import FitSettings, ShapeFit, deviation_along, fit_shape, surface_rows
 from .model import ShapeModel
-from .organ_data import ROOT_MEAN_SQUARE
 from .sampling import mesh_of_code
 
 FEWEST_POINTS, MOST_POINTS = 200, 12_000

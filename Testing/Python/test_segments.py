@@ -14,12 +14,13 @@ from BreastReconstructionLib.geometry.volume import Volume, image_of, write_volu
 from BreastReconstructionLib.mesh.boundary import boundary_loops
 from BreastReconstructionLib.mesh.distance import closest_on_mesh
 from BreastReconstructionLib.mesh.mesh import TriangleMesh, connected_parts, sample_surface
+from BreastReconstructionLib.mesh.own_frame import own_frame
 from BreastReconstructionLib.mesh.patch import signed_volume
 from BreastReconstructionLib.mesh.segments import joined, smoothed, surface_of_segment
 from BreastReconstructionLib.mesh.signed_distance import signed_distance
 from BreastReconstructionLib.mesh.solids import coverage
 from BreastReconstructionLib.phantom.lungs import label_volume, lungs
-from BreastReconstructionLib.shape_model.organ_data import bodies_of_mesh, own_frame
+from BreastReconstructionLib.shape_model.organ_data import bodies_of_mesh
 
 pytestmark = pytest.mark.fast
 SEED = 8100

@@ -23,7 +23,10 @@ def add(commands: Commands) -> None:
     lungs.add_argument("--count", type=int, default=1, metavar="N", help="how many (default 1)")
     words = "of voxels, left to right, back to front, up: label volumes (NIfTI) instead of meshes"
     lungs.add_argument("--spacing", type=float, nargs=3, metavar="MM", help=words)
-    for sub in (torso, video, scan, thing, lungs):
+    bones = kinds.add("bones", "bones of consecutive seeds, as meshes", _bones)
+    bones.add_argument("--kind", choices=("femur", "vertebra", "rib-cage"), default="femur", help="which bone (default femur)")
+    bones.add_argument("--count", type=int, default=1, metavar="N", help="how many (default 1)")
+    for sub in (torso, video, scan, thing, lungs, bones):
         sub.add_argument("--seed", type=int, default=0, help="which body; the same seed gives the same files")
         sub.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
     video.add_argument("--frames", type=int, default=100, help="number of frames, at 10 a second (default 100)")
@@ -118,6 +121,13 @@ def _lungs(options: argparse.Namespace, console: Console) -> None:
     spacing = tuple(options.spacing) if options.spacing else None
     paths = write_phantom_lungs(options.output, options.seed, options.count, spacing, console.progress("phantom"))
     console.say(f"{len(paths)} pairs of lungs are in {options.output}.", files=[str(path) for path in paths])
+
+
+def _bones(options: argparse.Namespace, console: Console) -> None:
+    from ...phantom.bones import write_phantom_bones
+
+    paths = write_phantom_bones(options.output, options.kind, options.seed, options.count, console.progress("phantom"))
+    console.say(f"{len(paths)} bones are in {options.output}.", files=[str(path) for path in paths])
 
 
 def _scan(options: argparse.Namespace, console: Console) -> None:

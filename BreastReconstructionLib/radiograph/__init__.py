@@ -1,0 +1,1 @@
+"""Bone from a radiograph: networks that see it, and the fit of a shape model to it."""
