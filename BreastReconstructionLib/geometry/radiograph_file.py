@@ -119,10 +119,9 @@ def _read_dicom(path: Path) -> _Raw:
     if values.ndim != 2:
         raise VolumeError(f"{path.name} holds {len(values)} pictures; give one radiograph.")
     values = values.astype(np.float32)
-    if _tag(reader, "0028|1040") == "LIN":  # proportional to what came through
-        values = -np.log(np.maximum(values - values.min(), 0.5) + 1.0)
-    elif _tag(reader, "0028|0004") == "MONOCHROME1":
-        values = -values
+    if _tag(reader, "0028|1040") == "LIN":  # proportional to what came through; ITK has inverted MONOCHROME1
+        came = values.max() - values if _tag(reader, "0028|0004") == "MONOCHROME1" else values - values.min()
+        values = -np.log(came + 1.0)
     spacing = _number(reader, "0018|1164") or _number(reader, "0028|0030")
     return _Raw(values, spacing, _number(reader, "0018|1110"), _number(reader, "0018|1111"))
 

@@ -26,7 +26,12 @@ def add(commands: Commands) -> None:
     bones = kinds.add("bones", "bones of consecutive seeds, as meshes", _bones)
     bones.add_argument("--kind", choices=("femur", "vertebra", "rib-cage"), default="femur", help="which bone (default femur)")
     bones.add_argument("--count", type=int, default=1, metavar="N", help="how many (default 1)")
-    for sub in (torso, video, scan, thing, lungs, bones):
+    picture = kinds.add("radiograph", "one radiograph of a bone, with its geometry and the bone", _radiograph)
+    picture.add_argument("--kind", choices=("femur", "vertebra", "rib-cage"), default="femur", help="which bone (default femur)")
+    picture.add_argument("--lateral", action="store_true", help="the same bone, the patient turned by a quarter to the left")
+    words = "largest turn of the bone about each axis from the standard position (default 12)"
+    picture.add_argument("--turn", type=float, default=12.0, metavar="DEGREES", help=words)
+    for sub in (torso, video, scan, thing, lungs, bones, picture):
         sub.add_argument("--seed", type=int, default=0, help="which body; the same seed gives the same files")
         sub.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
     video.add_argument("--frames", type=int, default=100, help="number of frames, at 10 a second (default 100)")
@@ -128,6 +133,14 @@ def _bones(options: argparse.Namespace, console: Console) -> None:
 
     paths = write_phantom_bones(options.output, options.kind, options.seed, options.count, console.progress("phantom"))
     console.say(f"{len(paths)} bones are in {options.output}.", files=[str(path) for path in paths])
+
+
+def _radiograph(options: argparse.Namespace, console: Console) -> None:
+    from ...phantom.radiograph import PhantomRadiographSettings, write_phantom_radiograph
+
+    settings = PhantomRadiographSettings(options.kind, options.seed, options.turn, lateral=options.lateral)
+    path = write_phantom_radiograph(options.output, settings)
+    console.say(f"The radiograph of seed {options.seed} and its truth are in {options.output}.", picture=str(path))
 
 
 def _scan(options: argparse.Namespace, console: Console) -> None:
