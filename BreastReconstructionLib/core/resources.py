@@ -57,8 +57,16 @@ def bundled_model_path(name: str = DEFAULT_MODEL) -> Path:
 def known_models() -> list[Path]:
     """Paths of the bundled models' weights and of those in the user's folder."""
     folder = user_models_folder()
-    own = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    return [bundled_model_path(), bundled_model_path(LUNG_MODEL), *own]
+    own = [path for path in sorted(folder.glob("*.safetensors")) if not _sees_pictures(path)] if folder.is_dir() else []
+    return [bundled_model_path(), bundled_model_path(LUNG_MODEL), bundled_model_path(FEMUR_MODEL), *own]
+
+
+def _sees_pictures(path: Path) -> bool:
+    """Whether a file is a network for radiographs, no shape model."""
+    try:
+        return json.loads(path.with_suffix(".json").read_text()).get("kind") == "radiograph"
+    except (OSError, ValueError):  # whoever uses it is told that it is no model
+        return False
 
 
 def organ_of(model: Path) -> str:

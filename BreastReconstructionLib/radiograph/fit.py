@@ -17,12 +17,13 @@ from scipy.spatial.transform import Rotation
 
 from ..core.errors import FitError
 from ..core.progress import Progress
-from ..fields.evaluation import Shape, derivatives, signed_distances
-from ..fields.projection import Box, line_integrals
+from ..fields.evaluation import Shape, signed_distances
+from ..fields.projection import Box
 from ..geometry.radiograph import Radiograph
 from ..geometry.transforms import Similarity
 from ..optimise.gauss_newton import damped_gauss_newton
 from ..shape_model.model import ShapeModel
+from .density import DENSITY, KNOTS, Density, Substance, box_of
 
 # (pixel in the bone's plane, cell of the grid), mm, and steps at most, of each stage.
 STAGES = ((5.0, 5.0, 10), (5.0, 5.0, 5), (3.0, 3.5, 5), (2.5, 2.5, 3))
@@ -39,14 +40,10 @@ STRANGE = 0.2
 TURN_NOISE, THICKNESS_NOISE, MARROW, MARROW_NOISE = 0.25, 0.5, 0.25, 0.1
 # Steps of differences by pose.
 SMALL_TURN, SMALL_SIZE, SMALL_SHIFT_MM = 2e-3, 2e-3, 0.5
-# Of the cells: how soft the model's surface is (a logistic function's scale); of pixels: by how much a picture is smoothed.
-SOFTNESS, SMOOTHING = 0.35, 0.6
-COARSER = 3
-# Around the shape, model units.
-BOX_MARGIN = 0.025
-# Places along the bone at which the cortex's thickness is asked for, and by how much neighbours differ, in logarithms.
-KNOTS, NEIGHBOURS_NOISE = 9, 0.3
-DENSITY = KNOTS + 1
+# Of pixels: by how much a picture is smoothed, alike to how soft the model's surface is.
+SMOOTHING = 0.6
+# By how much neighbouring thicknesses differ, in logarithms.
+NEIGHBOURS_NOISE = 0.3
 SMALLEST_STEP = 0.02
 
 
@@ -211,19 +208,20 @@ class _Problem:
         is_first: bool,
     ) -> _Problem:
         cell = cell_mm / state.scale
-        box = _box_of(model, state, cell)
+        box = box_of(model, state.u, cell)
         rays = [_rays(view, state.pose(k, view), model, state, pixel_mm, box) for k, view in enumerate(views)]
         problem = cls(rays, model, box, usual)
         drawn = problem._drawn(state, False)
         kernels = []
         for k, one in enumerate(rays):
-            lines = drawn.lines(one, state.pose(k, one.view))[0]
+            lines = drawn.lines(one.view.picture, one.ends, state.pose(k, one.view))[0]
             left = _without(one, lines, np.ones(len(lines)))[0]
             kernels.append(KERNEL * float(left.std() if is_first else 1.4826 * np.median(np.abs(left))))
         return replace(problem, rays=[replace(one, kernel=kernel) for one, kernel in zip(rays, kernels, strict=True)])
 
-    def _drawn(self, state: BoneState, with_derivatives: bool) -> _Density:
-        return _Density.of(self.model, state, self.box, with_derivatives)
+    def _drawn(self, state: BoneState, with_derivatives: bool) -> Density:
+        substance = Substance(state.u, state.cortex_mm / state.scale, state.marrow)
+        return Density.of(self.model, substance, self.box, with_derivatives)
 
     def linearise(self, state: BoneState) -> _Linear:
         """Normal equations at a state."""
@@ -234,7 +232,7 @@ class _Problem:
         drawn = self._drawn(state, True)
         for k, one in enumerate(self.rays):
             pose = state.pose(k, one.view)
-            lines = drawn.lines(one, pose)
+            lines = drawn.lines(one.view.picture, one.ends, pose)
             rows = np.zeros((len(one.values), size))
             rows[:, :count] = lines[1 : 1 + count].T
             rows[:, -DENSITY:] = lines[1 + count :].T
@@ -290,16 +288,6 @@ class _Problem:
         return state.stepped(step), float(np.sqrt((step * (linear.matrix @ step)).sum() / len(step)))
 
 
-def _box_of(model: ShapeModel, state: BoneState, cell: float) -> Box:
-    """The grid that holds the shape, found on a coarse one over the whole cube."""
-    whole = Box.around(np.full(3, -1.0), np.full(3, 1.0), 0.05)
-    points = whole.points()
-    near = points[signed_distances(Shape.of(model, model.code(state.u)), points) < 0.03]
-    if len(near) == 0:
-        raise FitError("The shape model has no surface where the radiograph's code leads; choose another model.")
-    return Box.around(near.min(axis=0) - BOX_MARGIN, near.max(axis=0) + BOX_MARGIN, cell)
-
-
 def _rays(view: View, pose: Similarity, model: ShapeModel, state: BoneState, pixel_mm: float, box: Box) -> _Rays:
     small = view.picture.in_bone_plane(pixel_mm, smoothing=SMOOTHING)
     near = box.points()[::7]
@@ -333,56 +321,7 @@ def exposed(values: np.ndarray) -> np.ndarray:
     return ~ndimage.binary_dilation(shut, iterations=2)
 
 
-@dataclass(frozen=True)
-class _Density:
-    """Densities on a grid, and their derivatives: (1 + R + K + 1, X, Y, Z), or (1, X, Y, Z)."""
-
-    values: torch.Tensor
-    box: Box
-
-    @classmethod
-    def of(cls, model: ShapeModel, state: BoneState, box: Box, with_derivatives: bool) -> _Density:
-        shape = Shape.of(model, model.code(state.u))
-        points = box.points()
-        coarse = Box.around(box.low, box.high, COARSER * box.cell)
-        rough = signed_distances(shape, coarse.points()).reshape(coarse.shape)
-        guessed = ndimage.map_coordinates(rough, ((points - coarse.low) / coarse.cell).T, order=1, mode="nearest")
-        asked = np.flatnonzero(guessed < COARSER * box.cell)
-        distance = np.full(len(points), 1.0, np.float32)
-        distance[asked] = signed_distances(shape, points[asked])
-        f = torch.from_numpy(distance)
-        hats = torch.as_tensor(_hats((points[:, 1] - box.low[1]) / (box.high - box.low)[1]), dtype=torch.float32)
-        knots = torch.as_tensor(state.cortex_mm / state.scale, dtype=torch.float32)
-        thick = hats @ knots
-        soft = SOFTNESS * box.cell
-        outer, inner = torch.sigmoid(-f / soft), torch.sigmoid(-(f + thick) / soft)
-        channels = [outer - (1 - state.marrow) * inner]
-        if with_derivatives:
-            outer_slope, inner_slope = outer * (1 - outer) / soft, inner * (1 - inner) / soft
-            by_distance = -outer_slope + (1 - state.marrow) * inner_slope
-            by_code = torch.zeros(len(points), len(state.u))
-            counting = torch.nonzero(by_distance.abs() * soft > 0.02)[:, 0]
-            at = derivatives(shape, torch.as_tensor(points[counting], dtype=torch.float32))
-            by_code[counting] = at.by_code * by_distance[counting, None]
-            by_thick = (1 - state.marrow) * inner_slope
-            channels += [*by_code.T, *(by_thick[:, None] * hats * knots).T, inner]
-        return cls(torch.stack(channels).reshape(-1, *box.shape), box)
-
-    def lines(self, rays: _Rays, pose: Similarity, channels: int | None = None) -> np.ndarray:
-        """(C, N) integrals, model units, along the rays of a view for a pose from the model's frame to its picture's."""
-        back = pose.inverse()
-        to = lambda places: torch.as_tensor(back.apply(places), dtype=torch.float32)
-        with torch.no_grad():
-            source, ends = to(rays.view.picture.source_mm), to(rays.ends)
-            return line_integrals(self.values[:channels], self.box, source, ends).numpy().astype(float)
-
-
-def _hats(share: np.ndarray) -> np.ndarray:
-    """(N, K) weights of linear interpolation between knots, at (N,) places from 0 to 1."""
-    return np.clip(1.0 - np.abs(share[:, None] * (KNOTS - 1) - np.arange(KNOTS)), 0.0, None)
-
-
-def _by_pose(drawn: _Density, rays: _Rays, state: BoneState, number: int) -> np.ndarray:
+def _by_pose(drawn: Density, rays: _Rays, state: BoneState, number: int) -> np.ndarray:
     """(N, 6) derivative of the line integrals by turn, log scale and the view's shift, by central differences."""
     count, columns = len(state.u), []
     size = count + 4 + 2 * len(state.shifts) + DENSITY
@@ -390,7 +329,10 @@ def _by_pose(drawn: _Density, rays: _Rays, state: BoneState, number: int) -> np.
     for place, small in zip(places, [SMALL_TURN] * 3 + [SMALL_SIZE] + [SMALL_SHIFT_MM] * 2, strict=True):
         step = np.zeros(size)
         step[place] = small
-        ahead, behind = (drawn.lines(rays, state.stepped(sign * step).pose(number, rays.view), 1)[0] for sign in (1, -1))
+        ahead, behind = (
+            drawn.lines(rays.view.picture, rays.ends, state.stepped(sign * step).pose(number, rays.view), 1)[0]
+            for sign in (1, -1)
+        )
         columns.append((ahead - behind) / (2 * small))
     return np.column_stack(columns)
 

@@ -315,7 +315,7 @@ def train_radiographs(
         "bones": len(bones) - count,
         "cortex_mm": LONG_CORTEX_MM if is_long(bones[0].grid.box) else SHORT_CORTEX_MM,
         "training": asdict(settings),
-        "metrics": {"occupancy_iou": round(1 - error / 100, 4)},
+        "metrics": {"subjects": count, "occupancy_iou": round(1 - error / 100, 4)},
     }
     with disk_errors(output):
         return save_radiograph_model(output, RadiographModel(training.network.cpu().eval(), card))
@@ -328,7 +328,8 @@ def save_radiograph_model(folder: Path, model: RadiographModel) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{model.card['name']}.safetensors"
     with replacing(path) as temporary:
-        save_file({key: value.contiguous() for key, value in model.network.state_dict().items()}, temporary)
+        # Half precision halves the file; what it changes is far below what the network errs.
+        save_file({key: value.half().contiguous() for key, value in model.network.state_dict().items()}, temporary)
     card = {**model.card, "format": FORMAT, "kind": "radiograph", "frame": model.network.frame.as_dict()}
     write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
     return path
@@ -351,7 +352,7 @@ def load_radiograph_model(path: Path) -> RadiographModel:
         if card.get("kind") != "radiograph" or card.get("format") != FORMAT:
             raise ShapeModelError(f"{path.name} is no network for radiographs of this version; choose another.")
         network = RadiographNetwork(PictureFrame(**card["frame"]))
-        network.load_state_dict(load_file(path))
+        network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ShapeModelError(f"The model {path.name} is damaged; install it again.") from error
     return RadiographModel(network.eval().requires_grad_(False), card)

@@ -8,6 +8,7 @@
 - outside: bodies and clutter that no training and no tuning saw: errors, landmarks, and the stated uncertainty.
 - clinic: skin of CT and MRI, registration, geodesics, volumes against twins, change between visits.
 - organ: a model of synthetic lungs: training, completion from points, halves and noise, volumes of label volumes.
+- xray: femurs from radiographs, by fit, by network and by the mean shape; rib cages by two kernels.
 - refinement: before and after the refinement by the pictures, on phantoms with scars, folds, moles and other nipples.
 - points: what weights by covariance and the fit to the pictures bring, on the sample and on the videos in the folder.
 - mapping: resolution of the features, incremental against global mapping: time and error of the cameras.
@@ -34,6 +35,7 @@ PARTS = (
     "outside",
     "clinic",
     "organ",
+    "xray",
     "refinement",
     "points",
     "mapping",
@@ -89,6 +91,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
     from .outside import outside
     from .plot import exponent
     from .refinement import refinement
+    from .xray import xray
 
     device = "CUDA " + torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA"
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, {device}, torch {torch.__version__}", flush=True)
@@ -123,6 +126,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
         "outside": lambda: outside(folder),
         "clinic": lambda: clinic(folder),
         "organ": lambda: organ(folder),
+        "xray": lambda: xray(folder),
         "refinement": lambda: refinement(folder),
         "points": lambda: video_parts.points(folder),
         "mapping": lambda: video_parts.mapping(folder),

@@ -212,7 +212,7 @@ def test_another_picture_is_refused(bundled, what):
         picture = Radiograph(values, 0.6, 1150.0, 1000.0, np.array([199.5, 449.5]))
     else:
         picture = phantom_radiograph(PhantomRadiographSettings("vertebra", SEED)).radiograph
-    with pytest.raises(FitError, match="femur|not in the radiograph"):
+    with pytest.raises(FitError, match=r"femur|not in the radiograph"):
         reconstruct(picture, None, *bundled, detail_mm=6.0)
 
 
