@@ -4,6 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bash Testing/install.sh '.[test]'
 . .venv/bin/activate
+# What our radiographs are compared with: its ray tracer needs torch alone, the rest of it a gigabyte of other packages.
+python -m pip install -q --no-deps -c Testing/constraints.txt diffdrr
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 ruff check .
 ruff format --check .

@@ -81,6 +81,21 @@ def test_line_integrals_are_the_chords_of_a_ball(direction):
 
 
 @pytest.mark.fast
+def test_line_integrals_are_those_of_diffdrr():
+    renderers = pytest.importorskip("diffdrr.renderers", reason="pip install --no-deps diffdrr")
+    values, box = ball(15.0, 1.0, (2.0, -1.0, 3.0))
+    source = torch.tensor([60.0, -40.0, 900.0])
+    across = torch.cartesian_prod(torch.linspace(-25, 25, 21), torch.linspace(-25, 25, 21))
+    ends = torch.cat([across, torch.full((len(across), 1), -150.0)], dim=1)
+    ours = line_integrals(values, box, source, ends)[0].double()
+    inside = lambda points: (points - torch.tensor(box.low).float()).double() / box.cell
+    length = (ends - source).norm(dim=1).double()
+    sources = inside(source)[None, None].expand(1, len(ends), 3)
+    theirs = renderers.Trilinear()(values[0].double(), sources, inside(ends)[None], length[None, None], n_points=1000).reshape(-1)
+    assert float((ours - theirs).abs().max() / theirs.max()) < 0.01
+
+
+@pytest.mark.fast
 def test_line_integrals_are_differentiable():
     box = Box.around(np.full(3, -14.0), np.full(3, 14.0), 1.0)
     away = np.linalg.norm(box.points(), axis=1)
