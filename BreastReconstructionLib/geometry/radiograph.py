@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-# Where a stage of the fit, or a network, wants pixels of another size, mm in the plane of the bone.
-SMALLEST_SIDE_PX = 32
+# Of the range of values: by how much they differ where the beam was shut off.
+SHUT = 0.02
 
 
 @dataclass(frozen=True)
@@ -87,3 +87,26 @@ class Radiograph:
         """Return (H * W, 2) all pixels, column and row, row by row."""
         rows, columns = self.attenuation.shape
         return np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1).reshape(-1, 2).astype(float)
+
+    def exposed(self) -> np.ndarray:
+        """Return (H, W) False where the beam was shut off: borders of one value, and what touches them."""
+        from scipy import ndimage
+
+        values = self.attenuation
+        shut = np.zeros(values.shape, bool)
+        for extreme in (values.max(), values.min()):
+            flat = np.abs(values - extreme) < SHUT * np.ptp(values)
+            labels, _ = ndimage.label(flat)
+            edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+            shut |= np.isin(labels, edge[edge > 0])
+        return ~ndimage.binary_dilation(shut, iterations=2)
+
+    def filled(self) -> Radiograph:
+        """Return the radiograph with the value of the nearest exposed pixel where the beam was shut off."""
+        from scipy import ndimage
+
+        exposed = self.exposed()
+        if exposed.all() or not exposed.any():
+            return self
+        nearest = ndimage.distance_transform_edt(~exposed, return_distances=False, return_indices=True)
+        return replace(self, attenuation=self.attenuation[tuple(nearest)])

@@ -56,7 +56,8 @@ def evaluate_radiographs(
 
     Of each: `iou` in the picture's frame, `iou_mean_shape` (the mean shape in the pose that was found), `iou_aligned` (after a
     rigid registration to the truth: the form alone), `iou_network` (the network's own occupancy), `registered_iou` (the template,
-    against the truth), `chamfer_l1`, `surface_mm`, `turn_degrees`, `within_one`, `within_two` (of the stated deviations),
+    against the truth), `chamfer_l1`, `surface_mm`, `turn_degrees`, `within_one`, `within_two` (of the stated deviations), `ratio_68` (by what
+    those would have to be multiplied to hold for 68 %),
     `answer_s`.
     """
     progress, rows = progress or Progress(), []
@@ -96,6 +97,7 @@ def _row(kind: str, seed: int, model: RadiographModel, shape: ShapeModel, two_vi
         "surface_mm": float(off.mean()),
         "turn_degrees": float(np.degrees(np.arccos(np.clip((turn - 1) / 2, -1, 1)))),
         "within_one": float((off < stated).mean()),
+        "ratio_68": float(np.quantile(off / stated, 0.68)),
         "within_two": float((off < 2 * stated).mean()),
         "explained": found.explained,
         "answer_s": seconds,

@@ -26,7 +26,7 @@ from ..shape_model.model import ShapeModel
 from .density import DENSITY, KNOTS, Density, Substance, box_of
 
 # (pixel in the bone's plane, cell of the grid), mm, and steps at most, of each stage.
-STAGES = ((5.0, 5.0, 10), (5.0, 5.0, 5), (3.0, 3.5, 5), (2.5, 2.5, 3))
+STAGES = ((5.0, 5.0, 14), (5.0, 5.0, 8), (3.0, 3.5, 8), (2.5, 2.5, 4))
 # Pixels farther from where the bone is thought to be have no say, mm.
 REACH_MM = 18.0
 # The background: degrees of Legendre polynomials across and along.
@@ -299,7 +299,7 @@ def _rays(view: View, pose: Similarity, model: ShapeModel, state: BoneState, pix
         raise FitError("The bone is not in the radiograph where it was looked for; choose the part of the picture that shows it.")
     mask[at[inside, 1], at[inside, 0]] = True
     mask = ndimage.distance_transform_edt(~mask) * pixel_mm < REACH_MM
-    mask &= exposed(small.attenuation)
+    mask &= small.exposed()
     row, column = np.nonzero(mask)
     pixels = np.stack([column, row], axis=1).astype(float)
     scaled = 2 * (pixels - pixels.min(axis=0)) / np.maximum(np.ptp(pixels, axis=0), 1) - 1
@@ -308,17 +308,6 @@ def _rays(view: View, pose: Similarity, model: ShapeModel, state: BoneState, pix
     background = (across[:, :, None] * along[:, None]).reshape(len(pixels), -1)
     gains = np.column_stack([np.ones(len(pixels)), scaled[:, 0], scaled[:, 0] ** 2, scaled[:, 1]])
     return _Rays(view, small.attenuation[mask].astype(float), small.on_detector(pixels), background, gains, np.inf)
-
-
-def exposed(values: np.ndarray) -> np.ndarray:
-    """Return (H, W) False where the beam was shut off: borders of one value, and what touches them."""
-    shut = np.zeros(values.shape, bool)
-    for extreme in (values.max(), values.min()):
-        flat = np.abs(values - extreme) < 0.02 * np.ptp(values)
-        labels, _ = ndimage.label(flat)
-        edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
-        shut |= np.isin(labels, edge[edge > 0])
-    return ~ndimage.binary_dilation(shut, iterations=2)
 
 
 def _by_pose(drawn: Density, rays: _Rays, state: BoneState, number: int) -> np.ndarray:

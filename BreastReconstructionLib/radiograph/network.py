@@ -39,6 +39,7 @@ class PictureFrame:
         side_mm: of the cube about the bone in which occupancy is asked for.
         codes: how many whitened coordinates of the shape model are regressed.
         mm_per_unit: of the shape model.
+        reach_mm: how far bones reach from their centre along their own axes; what lies farther was never learned.
     """
 
     rows: int
@@ -47,6 +48,7 @@ class PictureFrame:
     side_mm: float
     codes: int
     mm_per_unit: float
+    reach_mm: tuple[float, float, float]
 
     def as_dict(self) -> dict:
         """Plain numbers, for the card."""
@@ -54,7 +56,7 @@ class PictureFrame:
 
     def seen(self, picture: Radiograph, center_px: np.ndarray | None = None) -> Radiograph:
         """Return a radiograph as the network sees it: resampled, and of mean 0 and deviation 1."""
-        small = picture.in_bone_plane(self.size_mm, (self.rows, self.columns), center_px)
+        small = picture.filled().in_bone_plane(self.size_mm, (self.rows, self.columns), center_px)
         return replace(small, attenuation=standardized(small.attenuation))
 
 
@@ -164,13 +166,19 @@ class Seen:
         return self.network.occupancy(self.local, self.whole, points[None], pixels[None])[0]
 
     def field(self) -> Field:
-        """Occupancy as a field: minus its logit times the width over which it falls off, in half sides of the cube."""
+        """Occupancy as a field: minus its logit times the width over which it falls off, in half sides of the cube.
+
+        Outside of the box that bones fill, in the pose that was seen, nothing was learned, and nothing is.
+        """
         half = 0.5 * self.network.frame.side_mm
 
         def distance(points: np.ndarray) -> np.ndarray:
             with torch.no_grad():
                 parts = [self.logits(half * points[k : k + CHUNK]) for k in range(0, len(points), CHUNK)]
-            return (torch.cat(parts) * (-SOFTNESS_MM / half)).numpy()
+            seen = (torch.cat(parts) * (-SOFTNESS_MM / half)).numpy()
+            own = self.pose.scale * self.pose.inverse().apply(half * points)
+            beyond = (np.abs(own) - self.network.frame.reach_mm).max(axis=1) / half
+            return np.maximum(seen, beyond).astype(np.float32)
 
         def with_gradient(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             step = 1.0 / half

@@ -16,7 +16,7 @@ from ..mesh.extraction import cells_for, extract_zero_level
 from ..mesh.mesh import TriangleMesh, connected_parts, vertex_normals
 from ..shape_model.model import ShapeModel
 from ..shape_model.sampling import mesh_of_code
-from .fit import BoneFit, View, exposed, fit_bone
+from .fit import BoneFit, View, fit_bone
 from .network import Seen, look
 from .training import RadiographModel
 
@@ -163,7 +163,7 @@ def _warnings(picture: Radiograph, in_picture: np.ndarray, fit: BoneFit, bone: s
     at = np.round(picture.project(in_picture)).astype(int)
     shape = picture.attenuation.shape
     inside = ((at >= 0) & (at < np.array(shape)[::-1])).all(axis=1)
-    inside[inside] = exposed(picture.attenuation)[at[inside, 1], at[inside, 0]]
+    inside[inside] = picture.exposed()[at[inside, 1], at[inside, 0]]
     if (cut := float(1 - inside.mean())) > CUT:
         notes.append(f"{100 * cut:.0f} % of the {bone} lies outside of the picture or the beam: that part is the model's guess.")
     if fit.explained < DOUBTFUL:

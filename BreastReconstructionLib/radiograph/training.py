@@ -149,7 +149,16 @@ def frame_for(bones: list[Bone], model: ShapeModel) -> PictureFrame:
     turned = 0.5 * np.sin(np.radians(TURN_DEGREES)) * extent[1]
     sides = np.array([extent[1], extent[0] + turned]) + 2 * SHIFT_MM
     rows, columns = (16 * np.ceil(sides / SIZE_MM / 16)).astype(int)
-    return PictureFrame(int(rows), int(columns), SIZE_MM, float(rows * SIZE_MM), model.latent_basis.shape[1], model.mm_per_unit)
+    reach = np.max([np.maximum(-bone.grid.box.low, bone.grid.box.high) for bone in bones], axis=0)
+    return PictureFrame(
+        int(rows),
+        int(columns),
+        SIZE_MM,
+        float(rows * SIZE_MM),
+        model.latent_basis.shape[1],
+        model.mm_per_unit,
+        (float(reach[0]), float(reach[1]), float(reach[2])),
+    )
 
 
 @dataclass(frozen=True)
