@@ -192,7 +192,7 @@ def _femur(rng: np.random.Generator) -> list[Body]:
     share = np.linspace(0, 1, 10)
     center = top + np.stack([-np.sin(valgus) * share * length, bow * 4 * share * (1 - share), -share * length], axis=1)
     widths = shaft * np.interp(share, [0, 0.1, 0.3, 0.6, 0.85, 1.0], [1.35, 1.1, 1.0, 0.98, 1.25, 1.75])
-    inward = np.array([-np.cos(version), np.sin(version), 0.0])  # to the socket
+    inward = np.array([-np.cos(version), np.sin(version), 0.0])  # to the hip
     toward = np.sin(np.pi - angle) * inward + np.array([0, 0, -np.cos(angle)])
     ball = top + neck * toward
     great = top + np.array([9.0, -4.0, 12.0]) * size + rng.normal(0, 1.5, 3)

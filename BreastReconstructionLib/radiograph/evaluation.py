@@ -56,9 +56,8 @@ def evaluate_radiographs(
 
     Of each: `iou` in the picture's frame, `iou_mean_shape` (the mean shape in the pose that was found), `iou_aligned` (after a
     rigid registration to the truth: the form alone), `iou_network` (the network's own occupancy), `registered_iou` (the template,
-    against the truth), `chamfer_l1`, `surface_mm`, `turn_degrees`, `within_one`, `within_two` (of the stated deviations), `ratio_68` (by what
-    those would have to be multiplied to hold for 68 %),
-    `answer_s`.
+    against the truth), `chamfer_l1`, `surface_mm`, `turn_degrees`, `within_one`, `within_two` (of the stated deviations),
+    `ratio_68` (what those would have to be multiplied by to hold for 68 %), `answer_s`.
     """
     progress, rows = progress or Progress(), []
     for number, seed in enumerate(seeds):

@@ -26,7 +26,7 @@ from ..shape_model.model import ShapeModel
 from .density import DENSITY, KNOTS, Density, Substance, box_of
 
 # (pixel in the bone's plane, cell of the grid), mm, and steps at most, of each stage.
-STAGES = ((5.0, 5.0, 14), (5.0, 5.0, 8), (3.0, 3.5, 8), (2.5, 2.5, 4))
+STAGES = ((5.0, 5.0, 8), (3.0, 3.5, 10), (2.5, 2.5, 5))
 # Pixels farther from where the bone is thought to be have no say, mm.
 REACH_MM = 18.0
 # The background: degrees of Legendre polynomials across and along.
@@ -36,8 +36,8 @@ PIXELS_ALIKE = 12.0
 KERNEL = 3.0
 # A pixel does not fit if the kernel leaves so little of its weight's root.
 STRANGE = 0.2
-# Priors: turn from the standard position, log of the cortex's thickness, marrow.
-TURN_NOISE, THICKNESS_NOISE, MARROW, MARROW_NOISE = 0.25, 0.5, 0.25, 0.1
+# Priors: turn from the start, which is as good as a network's; log of the cortex's thickness, marrow.
+TURN_NOISE, THICKNESS_NOISE, MARROW, MARROW_NOISE = 0.045, 0.5, 0.25, 0.1
 # Steps of differences by pose.
 SMALL_TURN, SMALL_SIZE, SMALL_SHIFT_MM = 2e-3, 2e-3, 0.5
 # Of pixels: by how much a picture is smoothed, alike to how soft the model's surface is.
@@ -146,7 +146,7 @@ def fit_bone(
     state = BoneState(u, pose.rotation, pose.scale, shifts, usual, MARROW)
     iterations = 0
     for number, (pixel_mm, cell_mm, steps) in enumerate(stages):
-        problem = _Problem.of(views, model, state, pixel_mm, cell_mm, usual, number == 0)
+        problem = _Problem.of(views, model, state, pixel_mm, cell_mm, usual, pose.rotation, number == 0)
 
         def report(k: int, number: int = number, steps: int = steps) -> None:
             progress((number + k / steps) / len(stages), f"fit to the radiograph, step {k + 1}")
@@ -195,6 +195,7 @@ class _Problem:
     model: ShapeModel
     box: Box
     usual_mm: np.ndarray
+    rotation: np.ndarray
 
     @classmethod
     def of(
@@ -205,12 +206,13 @@ class _Problem:
         pixel_mm: float,
         cell_mm: float,
         usual: np.ndarray,
+        rotation: np.ndarray,
         is_first: bool,
     ) -> _Problem:
         cell = cell_mm / state.scale
         box = box_of(model, state.u, cell)
         rays = [_rays(view, state.pose(k, view), model, state, pixel_mm, box) for k, view in enumerate(views)]
-        problem = cls(rays, model, box, usual)
+        problem = cls(rays, model, box, usual, rotation)
         drawn = problem._drawn(state, False)
         kernels = []
         for k, one in enumerate(rays):
@@ -256,7 +258,7 @@ class _Problem:
         """Cost, gradient and matrix of what is known without a picture."""
         model, count = self.model, len(state.u)
         spread = max(model.mm_per_unit_spread / model.mm_per_unit, 0.03)
-        turn = Rotation.from_matrix(state.rotation).as_rotvec()
+        turn = Rotation.from_matrix(state.rotation @ self.rotation.T).as_rotvec()
         aside = np.zeros(2 * len(self.rays))
         thick = np.log(state.cortex_mm / self.usual_mm)
         off = np.concatenate(
