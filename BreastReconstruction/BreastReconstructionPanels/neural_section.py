@@ -1,7 +1,5 @@
 """Section Neural surface: a surface learned from the pictures alone, of anything that was filmed, or of places of the torso."""
 
-import ctk
-import qt
 from slicer.i18n import tr as _
 
 from BreastReconstructionLib.capabilities.refinement.stages import EXTRACT, NEURAL
@@ -11,7 +9,7 @@ from BreastReconstructionLib.core.settings import every_option
 from BreastReconstructionLib.geometry.transforms import Frame
 from BreastReconstructionLib.scene import nodes
 
-from .form import OptionsForm
+from .room import Room
 
 ROLE = "neural surface"
 
@@ -26,34 +24,18 @@ class NeuralSection:
 
     def __init__(self, module, layout):
         self._module = module
-        section = ctk.ctkCollapsibleButton()
-        section.text = _("Neural surface")
-        section.objectName = "neuralSection"
-        rows = qt.QFormLayout(section)
-        words = qt.QLabel(
-            _(
-                "For an object that is no torso: film it from all around, give masks if you have some, find the cameras above. "
-                "On a processor it takes 5 to 15 minutes. For a torso, 'Refine by the pictures' above is faster."
-            )
+        words = _(
+            "For an object that is no torso: film it from all around, give masks if you have some, find the cameras above. "
+            "On a processor it takes 5 to 15 minutes. For a torso, 'Refine by the pictures' above is faster."
         )
-        words.wordWrap = True
-        rows.addRow(words)
-        form = qt.QWidget()
-        self._form = OptionsForm(module, form, every_option((NEURAL, EXTRACT)))
-        rows.addRow(form)
-        self.button, self.state, self.text = qt.QPushButton(_("Learn the surface")), qt.QLabel(), qt.QLabel()
-        self.button.objectName = "neuralButton"
-        self.button.clicked.connect(lambda: module.run(EXTRACT))
-        self.text.wordWrap = True
-        rows.addRow(self.button, self.state)
-        rows.addRow(self.text)
-        layout.addWidget(section)
-        section.collapsed = True
-        self._section = section  # kept: the panel lets go what nobody holds
+        options, button = every_option((NEURAL, EXTRACT)), _("Learn the surface")
+        run = lambda: module.run(EXTRACT)
+        self._room = Room(module, layout, "neural", _("Neural surface"), words, options, button, run)
+        self.button, self.state, self.text = self._room.button, self._room.state, self._room.text
 
     def refresh(self, states) -> None:
         """Show the parameters and the state."""
-        self._form.refresh()
+        self._room.form.refresh()
         ready = states[CAMERAS.name] is not StageState.NOT_DONE
         self.button.enabled = ready and not self._module.running
         state = self._module.state_words(EXTRACT, states[EXTRACT.name])

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import ctk
 import qt
 from slicer.i18n import tr as _
 
@@ -11,7 +10,7 @@ from BreastReconstructionLib.core.options import options_of
 from BreastReconstructionLib.core.run import StageState
 from BreastReconstructionLib.scene.clinic import show_mesh
 
-from .form import OptionsForm
+from .room import Room
 
 BONE, TEMPLATE = "bone", "bone template"
 COLOUR, TEMPLATE_COLOUR = (0.93, 0.88, 0.76), (0.55, 0.75, 0.9)
@@ -28,37 +27,20 @@ class XraySection:
 
     def __init__(self, module, layout):
         self._module = module
-        section = ctk.ctkCollapsibleButton()
-        section.text = _("Bone from X-ray")
-        section.objectName = "xraySection"
-        rows = qt.QFormLayout(section)
-        words = qt.QLabel(
-            _(
-                "Research use: a right or left femur from one radiograph, or from AP and lateral. The bundled model knows "
-                "synthetic femurs only. Give the distances: without them the bone's size is unknown."
-            )
+        words = _(
+            "Research use: a right or left femur from one radiograph, or from AP and lateral. The bundled model knows synthetic "
+            "femurs only. Give the distances: without them the bone's size is unknown."
         )
-        words.wordWrap = True
-        rows.addRow(words)
-        form = qt.QWidget()
-        self._form = OptionsForm(module, form, options_of(XRAY.options))
-        rows.addRow(form)
-        self.button, self.state, self.text = qt.QPushButton(_("Reconstruct the bone")), qt.QLabel(), qt.QLabel()
-        self.button.objectName = "xrayButton"
-        self.button.clicked.connect(self.reconstruct)
-        self.text.wordWrap = True
+        options, button = options_of(XRAY.options), _("Reconstruct the bone")
+        self._room = Room(module, layout, "xray", _("Bone from X-ray"), words, options, button, self.reconstruct)
+        self.button, self.state, self.text = self._room.button, self._room.state, self._room.text
         self.picture = qt.QLabel()
         self.picture.toolTip = _("The radiograph with the outline of the bone that was found")
-        rows.addRow(self.button, self.state)
-        rows.addRow(self.text)
-        rows.addRow(self.picture)
-        layout.addWidget(section)
-        section.collapsed = True
-        self._section = section  # kept: the panel lets go what nobody holds
+        self._room.rows.addRow(self.picture)
 
     def refresh(self, states) -> None:
         """Show the parameters and the state."""
-        self._form.refresh()
+        self._room.form.refresh()
         state = states[XRAY.name]
         self.state.text = _("Ready.") if state is StageState.NOT_DONE else self._module.state_words(XRAY, state)
         self.button.enabled = not self._module.running

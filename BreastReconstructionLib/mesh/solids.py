@@ -10,6 +10,7 @@ from ..core.errors import MeasurementError
 from ..core.progress import Progress
 from ..geometry.volume import Volume
 from .level import level_of_volume
+from .mesh import TriangleMesh
 from .polydata import triangles
 
 # Of the block behind the skin, the breast takes less than this.
@@ -83,6 +84,17 @@ def coverage(
         blocks = values.reshape(last - first, finer, height, finer, width, finer)
         result[first:last] = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
     return result
+
+
+def intersection_over_union(one: TriangleMesh, other: TriangleMesh, voxels: tuple[int, int, int]) -> float:
+    """Return the volume that two closed meshes share, over that of both together, on a grid of so many voxels along each axis."""
+    low = np.minimum(one.vertices.min(axis=0), other.vertices.min(axis=0))
+    high = np.maximum(one.vertices.max(axis=0), other.vertices.max(axis=0))
+    matrix = np.diag([*((high - low) / voxels), 1.0])
+    matrix[:3, 3] = low + 0.5 * np.diag(matrix)[:3]
+    grid = Volume(np.zeros(voxels[::-1], np.uint8), matrix)
+    a, b = (coverage(mesh.vertices, mesh.faces, grid) > 0.5 for mesh in (one, other))
+    return float((a & b).sum() / max((a | b).sum(), 1))
 
 
 def subtracted(

@@ -11,13 +11,12 @@ import numpy as np
 from ..core.progress import Progress
 from ..core.resources import FEMUR_TEMPLATE, resource_path
 from ..geometry.transforms import Frame
-from ..geometry.volume import Volume
 from ..mesh.coherent_drift import DriftSettings
 from ..mesh.distance import closest_on_mesh
 from ..mesh.files import read_mesh
 from ..mesh.mesh import TriangleMesh, sample_surface, vertex_normals
 from ..mesh.registration import register_to_surface
-from ..mesh.solids import coverage
+from ..mesh.solids import intersection_over_union
 from ..phantom.radiograph import PhantomRadiographSettings, phantom_radiograph
 from ..shape_model.model import ShapeModel
 from ..shape_model.sampling import mesh_of_code
@@ -29,14 +28,10 @@ VOXEL_MM, DETAIL_MM, SAMPLES = 1.5, 2.0, 20_000
 
 
 def common_share(one: TriangleMesh, other: TriangleMesh, voxel_mm: float = VOXEL_MM) -> float:
-    """Return the volume that two closed meshes have in common, of both together (intersection over union)."""
-    both = np.concatenate([one.vertices, other.vertices])
-    matrix = np.diag([voxel_mm, voxel_mm, voxel_mm, 1.0])
-    matrix[:3, 3] = both.min(axis=0) - 2 * voxel_mm
-    shape = np.ceil(np.ptp(both, axis=0) / voxel_mm).astype(int) + 5
-    grid = Volume(np.zeros(shape[::-1], np.uint8), matrix)
-    inside = [coverage(mesh.vertices, mesh.faces, grid) > 0.5 for mesh in (one, other)]
-    return float((inside[0] & inside[1]).sum() / max((inside[0] | inside[1]).sum(), 1))
+    """Return the volume that two closed meshes share, over that of both together, in voxels of a size."""
+    extent = np.ptp(np.concatenate([one.vertices, other.vertices]), axis=0)
+    across, deep, up = (int(count) for count in np.ceil(extent / voxel_mm))
+    return intersection_over_union(one, other, (across, deep, up))
 
 
 def chamfer_l1(one: TriangleMesh, other: TriangleMesh) -> float:

@@ -17,7 +17,6 @@ from scipy.spatial import cKDTree
 from ..core.errors import ShapeModelError
 from ..core.progress import Progress
 from ..geometry.transforms import Frame, Similarity
-from ..geometry.volume import Volume
 from ..mesh.distance import closest_on_mesh
 from ..mesh.level import level_of_volume
 from ..mesh.mesh import TriangleMesh, connected_parts, sample_surface
@@ -25,7 +24,7 @@ from ..mesh.own_frame import own_frame
 from ..mesh.patch import signed_volume
 from ..mesh.segments import joined
 from ..mesh.signed_distance import signed_distance
-from ..mesh.solids import coverage
+from ..mesh.solids import intersection_over_union
 from .model import ShapeModel
 from .organ_data import OrganSource, organ_files, read_organ
 from .organ_fit import FittedOrgan, Observation, fit_organ
@@ -139,7 +138,7 @@ def scores(found: TriangleMesh, organ: Organ, rng: np.random.Generator) -> dict[
         result[f"f_{f'{threshold:.2f}'.replace('0.', '0')}"] = float(2 * precision * recall / max(precision + recall, 1e-9))
     volumes = [signed_volume(mesh.vertices, mesh.faces) for mesh in (found, organ.mesh)]
     return result | {
-        "iou": intersection_over_union(found, organ.mesh),
+        "iou": intersection_over_union(found, organ.mesh, (IOU_CELLS,) * 3),
         "surface_mm": float(exact.mean()),
         "two_sided_mm": float(0.5 * (exact.mean() + other.mean())),
         "p95_mm": float(np.percentile(exact, 95)),
@@ -153,17 +152,6 @@ def chamfer_floor(organ: Organ, rng: np.random.Generator) -> float:
     a, b = (sample_surface(organ.mesh.vertices, organ.mesh.faces, SAMPLED, rng)[0] for _ in range(2))
     both = cKDTree(b).query(a)[0], cKDTree(a).query(b)[0]
     return float(sum((distance**2).mean() for distance in both) * organ.to_model.scale**2)
-
-
-def intersection_over_union(one: TriangleMesh, other: TriangleMesh) -> float:
-    """Return the volume that two closed meshes share, over that of both together, on a grid of IOU_CELLS a side."""
-    low = np.minimum(one.vertices.min(axis=0), other.vertices.min(axis=0))
-    high = np.maximum(one.vertices.max(axis=0), other.vertices.max(axis=0))
-    matrix = np.diag([*((high - low) / IOU_CELLS), 1.0])
-    matrix[:3, 3] = low + 0.5 * np.diag(matrix)[:3]
-    grid = Volume(np.zeros((IOU_CELLS,) * 3, np.uint8), matrix)
-    a, b = (coverage(mesh.vertices, mesh.faces, grid) > 0.5 for mesh in (one, other))
-    return float((a & b).sum() / max((a | b).sum(), 1))
 
 
 def read_organs(folder: Path, model: ShapeModel, segments: tuple[str, ...]) -> list[Organ]:
