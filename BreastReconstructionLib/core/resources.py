@@ -57,24 +57,22 @@ def bundled_model_path(name: str = DEFAULT_MODEL) -> Path:
 def known_models() -> list[Path]:
     """Paths of the bundled models' weights and of those in the user's folder."""
     folder = user_models_folder()
-    own = [path for path in sorted(folder.glob("*.safetensors")) if not _sees_pictures(path)] if folder.is_dir() else []
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    own = [path for path in files if _card(path).get("kind") != "radiograph"]  # networks for radiographs lie there too
     return [bundled_model_path(), bundled_model_path(LUNG_MODEL), bundled_model_path(FEMUR_MODEL), *own]
-
-
-def _sees_pictures(path: Path) -> bool:
-    """Whether a file is a network for radiographs, no shape model."""
-    try:
-        return json.loads(path.with_suffix(".json").read_text()).get("kind") == "radiograph"
-    except (OSError, ValueError):  # whoever uses it is told that it is no model
-        return False
 
 
 def organ_of(model: Path) -> str:
     """Return what a model is of, by its card; 'torso' where that does not say."""
+    return str(_card(model).get("organ", TORSO))
+
+
+def _card(model: Path) -> dict:
+    """What a model's card says; nothing if it cannot be read: whoever uses the model is told."""
     try:
-        return str(json.loads(model.with_suffix(".json").read_text()).get("organ", TORSO))
-    except (OSError, ValueError):  # whoever uses it is told that it is no model
-        return TORSO
+        return dict(json.loads(model.with_suffix(".json").read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def choose_default_model(path: Path | None) -> None:

@@ -31,6 +31,11 @@ class Box:
         """(3,) the last corner's centre."""
         return self.low + self.cell * (np.array(self.shape) - 1)
 
+    @property
+    def extent(self) -> np.ndarray:
+        """(3,) from the first to the last corner."""
+        return self.high - self.low
+
     def points(self) -> np.ndarray:
         """(X * Y * Z, 3) all centres, x slowest."""
         axes = [self.low[k] + self.cell * np.arange(self.shape[k]) for k in range(3)]
@@ -48,7 +53,7 @@ def line_integrals(values: torch.Tensor, box: Box, source: torch.Tensor, ends: t
     planes = box.low[axis] + box.cell * torch.arange(box.shape[axis], dtype=ends.dtype)
     share = (planes[None] - source[axis]) / direction[:, axis, None]  # (N, P)
     points = source + share[..., None] * direction[:, None]
-    low, span = (torch.as_tensor(value, dtype=ends.dtype) for value in (box.low, box.high - box.low))
+    low, span = (torch.as_tensor(value, dtype=ends.dtype) for value in (box.low, box.extent))
     # grid_sample's order is that of the last axis first: z, y, x.
     places = (2.0 * (points - low) / span.clamp_min(1e-9) - 1.0).flip(-1)
     sampled = functional.grid_sample(values[None], places[None, None], mode="bilinear", align_corners=True)[0, :, 0]

@@ -13,6 +13,8 @@ import numpy as np
 
 # Of the range of values: by how much they differ where the beam was shut off.
 SHUT = 0.02
+# How the bone is turned where the patient is turned by a quarter to the left: for a lateral picture.
+LATERAL_TURN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,23 @@ class Radiograph:
         stretch = self.source_to_detector_mm / (self.source_to_bone_mm - points_mm[:, 2])
         return self.center_px + points_mm[:, :2] * stretch[:, None] * [1.0 / self.pixel_mm, -1.0 / self.pixel_mm]
 
-    def in_bone_plane(
-        self, size_mm: float, shape: tuple[int, int] | None = None, center: np.ndarray | None = None, smoothing: float = 0.45
-    ) -> Radiograph:
+    def within(self, points_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the (N, 2) pixels (column, row) nearest to (N, 3) points, and (N,) which of them are in the picture."""
+        at = np.round(self.project(points_mm)).astype(int)
+        return at, np.all((at >= 0) & (at < np.array(self.attenuation.shape)[::-1]), axis=1)
+
+    @property
+    def middle_mm(self) -> np.ndarray:
+        """(2,) where the picture's middle lies in the plane of the bone's centre, x and y."""
+        middle = (np.array(self.attenuation.shape[::-1]) - 1) / 2.0 - self.center_px
+        return middle * self.pixel_mm / self.magnification * [1, -1]
+
+    def in_bone_plane(self, size_mm: float, shape: tuple[int, int] | None = None, smoothing: float = 0.45) -> Radiograph:
         """Return the same radiograph in pixels of another size, smoothed by as much.
 
         Args:
             size_mm: of a pixel in the plane of the bone's centre.
             shape: rows and columns, filled up by what is at the border; None for the whole picture.
-            center: (2,) column and row in the middle of that; None for that of the picture.
             smoothing: standard deviation, of the new pixels.
         """
         import cv2
@@ -69,7 +79,7 @@ class Radiograph:
 
         factor = size_mm * self.magnification / self.pixel_mm
         rows, columns = self.attenuation.shape
-        middle = np.array([columns - 1, rows - 1]) / 2.0 if center is None else np.asarray(center, float)
+        middle = np.array([columns - 1, rows - 1]) / 2.0
         height, width = shape or (max(1, round(rows / factor)), max(1, round(columns / factor)))
         smooth = (
             ndimage.gaussian_filter(self.attenuation.astype(np.float32), smoothing * factor) if factor > 1 else self.attenuation

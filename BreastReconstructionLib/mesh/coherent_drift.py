@@ -15,6 +15,7 @@ from scipy.spatial import cKDTree
 from ..core.errors import RegistrationError
 from ..core.progress import Progress
 from ..geometry.transforms import Similarity, fit_similarity
+from .geodesics import geodesic_distances
 
 FEWEST_POINTS = 20
 SMALLEST_EIGENVALUE, SMALLEST_DEVIATION = 1e-6, 1e-3
@@ -184,20 +185,3 @@ def _basis(vertices: np.ndarray, faces: np.ndarray, places: np.ndarray, size: fl
     # Geodesic Gaussians are not always positive definite: what is not is left out.
     kept = values > SMALLEST_EIGENVALUE * values.max()
     return kernel @ (vectors[:, kept] / np.sqrt(values[kept]))
-
-
-def geodesic_distances(vertices: np.ndarray, faces: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return (L, V) distances along a surface from vertices, by the heat method (Crane et al. 2013, potpourri3d).
-
-    Raises:
-        RegistrationError: the surface is in several pieces.
-    """
-    from potpourri3d import MeshHeatMethodDistanceSolver
-
-    from .mesh import connected_parts
-
-    if connected_parts(faces, len(vertices)).max() > 0:
-        raise RegistrationError("The template is in several pieces; distances along it are only known on one: join them.")
-    solver = MeshHeatMethodDistanceSolver(np.ascontiguousarray(vertices, float), np.ascontiguousarray(faces, np.int64))
-    found = np.stack([solver.compute_distance(int(place)) for place in places])
-    return np.maximum(found, 0.0)

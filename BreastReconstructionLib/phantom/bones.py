@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ..core.errors import OptionError
 from ..core.files import disk_errors
@@ -19,7 +21,8 @@ from ..core.progress import Progress
 from ..geometry.transforms import Frame
 from ..mesh.files import write_ply
 from ..mesh.level import level_of_volume
-from ..mesh.mesh import TriangleMesh, connected_parts
+from ..mesh.mesh import TriangleMesh
+from ..mesh.segments import largest_body
 
 # Beyond this from every body the field is only known to be outside.
 REACH_MM = 12.0
@@ -124,21 +127,10 @@ def bone(kind: str, seed: int, cell_mm: float | None = None) -> TriangleMesh:
     Raises:
         OptionError: no such bone.
     """
-    known = BONES.get(kind)
-    parts = bodies(kind, seed)
-    assert known is not None  # `bodies` says so
-    return surface_of(parts, cell_mm or known.cell_mm, known.blend_mm)
-
-
-def bodies(kind: str, seed: int) -> list[Body]:
-    """Return what a bone is made of.
-
-    Raises:
-        OptionError: no such bone.
-    """
     if kind not in BONES:
         raise OptionError(f"There is no bone called {kind}; there are {', '.join(BONES)}.")
-    return BONES[kind].draw(np.random.default_rng([53, list(BONES).index(kind), seed]))
+    parts = BONES[kind].draw(np.random.default_rng([53, list(BONES).index(kind), seed]))
+    return surface_of(parts, cell_mm or BONES[kind].cell_mm, BONES[kind].blend_mm)
 
 
 def surface_of(parts: list[Body], cell_mm: float, blend_mm: float) -> TriangleMesh:
@@ -164,8 +156,7 @@ def surface_of(parts: list[Body], cell_mm: float, blend_mm: float) -> TriangleMe
     matrix = np.diag([cell_mm, cell_mm, cell_mm, 1.0])
     matrix[:3, 3] = low
     mesh = level_of_volume(-field.transpose(2, 1, 0), matrix)
-    labels = connected_parts(mesh.faces, len(mesh.vertices))
-    whole = mesh.part(labels == np.bincount(labels).argmax())
+    whole = largest_body(mesh)
     return TriangleMesh(whole.vertices, whole.faces, Frame.PATIENT, scalars={"part": nearest_label(whole.vertices, parts)})
 
 
@@ -179,9 +170,14 @@ def nearest_label(points: np.ndarray, parts: list[Body]) -> np.ndarray:
     return label
 
 
+def _drawn(rng: np.random.Generator, mean: float, spread: float) -> float:
+    """A size about a mean, normal with a relative spread, not beyond two and a half of it."""
+    return float(mean * (1 + spread * np.clip(rng.normal(), -2.5, 2.5)))
+
+
 def _femur(rng: np.random.Generator) -> list[Body]:
     """A right femur, standing; its patient's left is -x, where the other leg is."""
-    draw = lambda mean, spread: float(mean * (1 + spread * np.clip(rng.normal(), -2.5, 2.5)))
+    draw = partial(_drawn, rng)
     size = draw(1.0, 0.05)
     length, head, shaft = draw(390, 0.03) * size, draw(23.5, 0.05) * size, draw(13.6, 0.07) * size
     angle, version = np.radians(draw(127, 0.04)), np.radians(12 + 7 * rng.normal())
@@ -215,7 +211,7 @@ def _femur(rng: np.random.Generator) -> list[Body]:
 
 def _vertebra(rng: np.random.Generator) -> list[Body]:
     """A lumbar vertebra, its canal behind the body."""
-    draw = lambda mean, spread: float(mean * (1 + spread * np.clip(rng.normal(), -2.5, 2.5)))
+    draw = partial(_drawn, rng)
     size = draw(1.0, 0.06)
     width, depth, height = draw(22, 0.06) * size, draw(0.72, 0.06), draw(25, 0.08) * size
     canal, spinous, across = draw(17, 0.08) * size, draw(32, 0.12) * size, draw(40, 0.1) * size
@@ -240,7 +236,7 @@ def _vertebra(rng: np.random.Generator) -> list[Body]:
 def _rib_cage(rng: np.random.Generator) -> list[Body]:
     """Twelve pairs of ribs from the spine to the breastbone; `part` is 0 the spine, 1 to 12 right and 13 to 24 left ribs, 25 the
     breastbone with the cartilages."""
-    draw = lambda mean, spread: float(mean * (1 + spread * np.clip(rng.normal(), -2.5, 2.5)))
+    draw = partial(_drawn, rng)
     size, width, depth, height = draw(1.0, 0.05), draw(1.0, 0.06), draw(1.0, 0.08), draw(310, 0.05)
     slope, radius = np.radians(draw(24, 0.15)), draw(5.4, 0.06)
     kyphosis = draw(24, 0.3)
@@ -259,7 +255,7 @@ def _rib_cage(rng: np.random.Generator) -> list[Body]:
         for side, first in ((1, 1), (-1, 1 + RIBS)):
             flat = np.stack([side * half * np.sin(theta) * spiral, deep * 0.5 * (1 - np.cos(theta) * spiral), 0 * theta], axis=1)
             flat -= flat[0]
-            turned = flat @ _about_x(-tilt).T
+            turned = Rotation.from_euler("x", -tilt).apply(flat)
             curve = spine(np.array(share)) + np.array([side * 12.0 * size, -6.0 * size, 0]) + turned
             parts.append(Rod(curve, radius * size * np.interp(theta / last, [0, 0.3, 1], [0.9, 1.0, 1.05]), label=first + number))
             ends[side, number] = curve[-1]
@@ -273,11 +269,6 @@ def _rib_cage(rng: np.random.Generator) -> list[Body]:
             middle = 0.5 * (end + joint) - [0, 0, 10.0 + 4.0 * max(number - 5, 0)]
             parts.append(Rod(np.stack([end, middle, joint]), np.full(3, 5.0 * size), label=STERNUM))
     return parts
-
-
-def _about_x(angle: float) -> np.ndarray:
-    c, s = np.cos(angle), np.sin(angle)
-    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
 
 
 @dataclass(frozen=True)

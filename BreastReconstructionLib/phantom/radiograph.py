@@ -12,42 +12,49 @@ from scipy.spatial.transform import Rotation
 
 from ..core.files import disk_errors, write_json
 from ..fields.projection import Box, line_integrals
-from ..geometry.radiograph import Radiograph
-from ..geometry.transforms import MODEL_AXES_TO_RAS, Frame, Similarity
+from ..geometry.radiograph import LATERAL_TURN, Radiograph
+from ..geometry.transforms import Frame, Similarity, model_to_patient
 from ..geometry.volume import Volume
 from ..mesh.files import write_ply
 from ..mesh.mesh import TriangleMesh
 from ..mesh.own_frame import own_frame
 from ..mesh.signed_distance import signed_distance
 from ..mesh.solids import coverage
-from .bones import bone
+from .bones import BONES, bone
 
 # Attenuation a millimetre at about 60 keV: of muscle, and what cortical bone has more.
 MUSCLE, CORTEX = 0.020, 0.042
 MARGIN_MM = 8.0
 # Of distances: deeper, a bone is all marrow.
 REACH_MM = 10.0
-GRID_MM = {"femur": 2.0, "vertebra": 1.0, "rib-cage": 2.0}
 # A bone this many times as long as wide has a thick cortex in its middle.
 LONG = 3.0
 
 
 @dataclass(frozen=True)
 class DistanceGrid:
-    """Signed distances about one bone, mm, in its own place and model axes: (X, Y, Z), and their box."""
+    """Signed distances about one bone.
 
+    Attributes:
+        place: rigid, from patient space to the bone's own place: model axes, mm, its surface's centre the origin.
+        box: the grid, there.
+        distance_mm: (X, Y, Z).
+    """
+
+    place: Similarity
     box: Box
     distance_mm: torch.Tensor
 
     @classmethod
     def of(cls, mesh: TriangleMesh, cell_mm: float) -> DistanceGrid:
-        """The grid of a mesh in patient space; its surface's centre is the origin.
+        """The grid of a mesh in patient space.
 
         Raises:
             DependencyError: libigl is not installed.
         """
         frame = own_frame(mesh.vertices, mesh.faces)
-        vertices = frame.apply(mesh.vertices) / frame.scale
+        place = Similarity(1.0, frame.rotation, frame.translation / frame.scale)
+        vertices = place.apply(mesh.vertices)
         box = Box.around(vertices.min(axis=0) - MARGIN_MM, vertices.max(axis=0) + MARGIN_MM, cell_mm)
         inside = _inside(vertices, mesh.faces, box)
         # Exact where it counts: near the surface; farther away only inside or outside.
@@ -55,7 +62,7 @@ class DistanceGrid:
         near = ndimage.binary_dilation(inside, *reach) & ~ndimage.binary_erosion(inside, *reach)
         distance = np.where(inside, -REACH_MM, REACH_MM).astype(np.float32)
         distance[near] = signed_distance(box.points()[near.ravel()], vertices, mesh.faces)
-        return cls(box, torch.from_numpy(distance))
+        return cls(place, box, torch.from_numpy(distance))
 
     def at(self, points: np.ndarray) -> np.ndarray:
         """Return (N,) distances at (N, 3) places of the grid's frame, trilinear; as at the border outside."""
@@ -151,8 +158,7 @@ def radiograph(
 
 def is_long(box: Box) -> bool:
     """Whether a bone that fills a box is one of the long ones, with a thick cortex in the middle."""
-    extent = box.high - box.low
-    return bool(extent[1] > LONG * extent[0])
+    return bool(box.extent[1] > LONG * box.extent[0])
 
 
 @dataclass(frozen=True)
@@ -198,24 +204,21 @@ def phantom_radiograph(settings: PhantomRadiographSettings) -> PhantomRadiograph
     """Return the radiograph of a seed."""
     rng = np.random.default_rng([59, settings.seed])
     mesh = bone(settings.kind, settings.seed)
-    grid = DistanceGrid.of(mesh, GRID_MM[settings.kind])
-    extent = np.array(grid.box.high - grid.box.low)
+    grid = DistanceGrid.of(mesh, BONES[settings.kind].cell_mm)
+    extent = grid.box.extent
     pose = drawn_pose(rng, settings.turn_degrees, settings.shift_mm)
     near = rng.uniform(900, 1100)
     far = near + rng.uniform(100, 200)
     exposure = Exposure.drawn(rng, is_long(grid.box), 0.5 * extent[0] + 40)
     if settings.lateral:
-        quarter = Rotation.from_rotvec([0, np.pi / 2, 0]).as_matrix()
-        pose = Similarity(1.0, quarter, np.zeros(3)).after(pose)
+        pose = Similarity(1.0, LATERAL_TURN, np.zeros(3)).after(pose)
     size = (np.array([extent[0] + 120, extent[1] + 90]) * far / near / settings.pixel_mm).astype(int)
     blank = Radiograph(np.zeros(size[::-1], np.float32), settings.pixel_mm, far, near, (size - 1) / 2.0)
     values = radiograph(grid, pose, blank, exposure, rng)
     if settings.collimated:
         edge = rng.integers(4, 16, 4)
         values[: edge[0]] = values[-edge[1] :] = values[:, : edge[2]] = values[:, -edge[3] :] = values.max()
-    frame = own_frame(mesh.vertices, mesh.faces)
-    in_picture = pose.after(Similarity(1.0 / frame.scale, np.eye(3), np.zeros(3)).after(frame))
-    placed = replace(mesh, vertices=in_picture.apply(mesh.vertices))
+    placed = replace(mesh, vertices=pose.after(grid.place).apply(mesh.vertices))
     return PhantomRadiograph(replace(blank, attenuation=values), placed, pose, exposure)
 
 
@@ -230,8 +233,8 @@ def write_phantom_radiograph(folder: Path, settings: PhantomRadiographSettings) 
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), np.round((values - low) / (high - low) * 65535).astype(np.uint16))
-        turned = Similarity(1.0, MODEL_AXES_TO_RAS, np.zeros(3))
-        write_ply(folder / "bone.ply", TriangleMesh(turned.apply(made.bone.vertices), made.bone.faces, Frame.PATIENT))
+        vertices = model_to_patient(1.0).apply(made.bone.vertices)
+        write_ply(folder / "bone.ply", TriangleMesh(vertices, made.bone.faces, Frame.PATIENT))
         one = made.radiograph
         geometry = {
             "pixel_mm": one.pixel_mm,

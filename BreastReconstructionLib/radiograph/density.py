@@ -80,7 +80,7 @@ class Density:
         distance = np.full(len(points), 1.0, np.float32)
         distance[asked] = signed_distances(shape, points[asked])
         f = torch.from_numpy(distance)
-        hats = torch.as_tensor(_hats((points[:, 1] - box.low[1]) / (box.high - box.low)[1]), dtype=torch.float32)
+        hats = torch.as_tensor(_hats((points[:, 1] - box.low[1]) / box.extent[1]), dtype=torch.float32)
         knots = torch.as_tensor(state.cortex, dtype=torch.float32)
         thick = hats @ knots
         soft = SOFTNESS * box.cell

@@ -20,9 +20,9 @@ from ..mesh.solids import intersection_over_union
 from ..phantom.radiograph import PhantomRadiographSettings, phantom_radiograph
 from ..shape_model.model import ShapeModel
 from ..shape_model.sampling import mesh_of_code
+from .model_file import RadiographModel
 from .reconstruct import TO_PATIENT, reconstruct
 from .template import register_template
-from .training import RadiographModel
 
 VOXEL_MM, DETAIL_MM, SAMPLES = 1.5, 2.0, 20_000
 

@@ -116,6 +116,11 @@ class BoneFit:
     left_out: float
     iterations: int
 
+    @property
+    def form_deviations(self) -> float:
+        """How unusual the form is: 1 for a typical member of the population."""
+        return float(self.state.u.norm() / np.sqrt(len(self.state.u)))
+
 
 def fit_bone(
     views: list[View],
@@ -141,7 +146,8 @@ def fit_bone(
         FitError: nothing of the bone is in a picture.
     """
     progress = progress or Progress()
-    shifts = np.array([pose.translation[:2], *(_shift_of_view(view) for view in views[1:])])
+    # Of the bone's place in a further view nothing is known but that the picture was taken of it.
+    shifts = np.array([pose.translation[:2], *(view.picture.middle_mm for view in views[1:])])
     usual = cortex_mm[0] + (cortex_mm[1] - cortex_mm[0]) * (1 - np.linspace(-1, 1, KNOTS) ** 2)
     state = BoneState(u, pose.rotation, pose.scale, shifts, usual, MARROW)
     iterations = 0
@@ -156,12 +162,6 @@ def fit_bone(
     linear = descent.linear
     posterior = np.linalg.inv(linear.matrix)[:-DENSITY, :-DENSITY]
     return BoneFit(state, state.pose(0, views[0]), model.code(state.u), posterior, linear.explained, linear.left_out, iterations)
-
-
-def _shift_of_view(view: View) -> np.ndarray:
-    """The middle of a picture: nothing else is known of the bone's place in a further view."""
-    middle = (np.array(view.picture.attenuation.shape[::-1]) - 1) / 2.0 - view.picture.center_px
-    return middle * view.picture.pixel_mm / view.picture.magnification * [1, -1]
 
 
 @dataclass(frozen=True)
@@ -294,9 +294,8 @@ def _rays(view: View, pose: Similarity, model: ShapeModel, state: BoneState, pix
     small = view.picture.in_bone_plane(pixel_mm, smoothing=SMOOTHING)
     near = box.points()[::7]
     near = near[signed_distances(Shape.of(model, model.code(state.u)), near) < 0.01]
-    at = np.round(small.project(pose.apply(near))).astype(int)
+    at, inside = small.within(pose.apply(near))
     mask = np.zeros(small.attenuation.shape, bool)
-    inside = ((at >= 0) & (at < np.array(mask.shape)[::-1])).all(axis=1)
     if inside.mean() < 0.3:
         raise FitError("The bone is not in the radiograph where it was looked for; choose the part of the picture that shows it.")
     mask[at[inside, 1], at[inside, 0]] = True
@@ -359,7 +358,7 @@ def _reduced(rays: _Rays, lines: np.ndarray, rows: np.ndarray) -> tuple[np.ndarr
     weight = np.ones(len(lines))
     for _ in range(4):
         left, q, root = _without(rays, lines, weight)
-        weight = (rays.kernel**2 / (rays.kernel**2 + left**2)) ** 2 if np.isfinite(rays.kernel) else weight
+        weight = (rays.kernel**2 / (rays.kernel**2 + left**2)) ** 2
     left, q, root = _without(rays, lines, weight)
     basis = _basis(rays, lines)
     coefficients = np.linalg.lstsq(basis * root[:, None], rays.values * root, rcond=None)[0]

@@ -54,9 +54,9 @@ class PictureFrame:
         """Plain numbers, for the card."""
         return asdict(self)
 
-    def seen(self, picture: Radiograph, center_px: np.ndarray | None = None) -> Radiograph:
+    def seen(self, picture: Radiograph) -> Radiograph:
         """Return a radiograph as the network sees it: resampled, and of mean 0 and deviation 1."""
-        small = picture.filled().in_bone_plane(self.size_mm, (self.rows, self.columns), center_px)
+        small = picture.filled().in_bone_plane(self.size_mm, (self.rows, self.columns))
         return replace(small, attenuation=standardized(small.attenuation))
 
 
@@ -189,9 +189,9 @@ class Seen:
         return Field(distance, with_gradient, LIPSCHITZ, CURVATURE)
 
 
-def look(network: RadiographNetwork, picture: Radiograph, center_px: np.ndarray | None = None) -> Seen:
-    """Return what a network sees in a radiograph whose bone lies about a pixel (its middle, if None)."""
-    small = network.frame.seen(picture, center_px)
+def look(network: RadiographNetwork, picture: Radiograph) -> Seen:
+    """Return what a network sees in a radiograph, whose bone lies about its middle."""
+    small = network.frame.seen(picture)
     with torch.no_grad():
         local, whole = network.encode(torch.from_numpy(small.attenuation)[None, None])
         found = network.regress(whole)[0].numpy().astype(float)
@@ -200,16 +200,12 @@ def look(network: RadiographNetwork, picture: Radiograph, center_px: np.ndarray 
 
 def pose_of(found: np.ndarray, picture: Radiograph, frame: PictureFrame) -> Similarity:
     """Return the pose that (6 + R,) regressed numbers say, from the shape model's frame to the picture's."""
-    middle = (np.array(picture.attenuation.shape[::-1]) - 1) / 2.0 - picture.center_px
-    aside = frame.size_mm * middle * [1, -1]
     turn = Rotation.from_rotvec(TURN * found[:3]).as_matrix()
     scale = frame.mm_per_unit * float(np.exp(SIZE * found[5]))
-    return Similarity(scale, turn, np.array([*(aside + SHIFT * found[3:5]), 0.0]))
+    return Similarity(scale, turn, np.array([*(picture.middle_mm + SHIFT * found[3:5]), 0.0]))
 
 
 def numbers_of(pose: Similarity, picture: Radiograph, frame: PictureFrame) -> np.ndarray:
     """Return the (6,) numbers that `pose_of` turns into a pose."""
-    middle = (np.array(picture.attenuation.shape[::-1]) - 1) / 2.0 - picture.center_px
-    aside = frame.size_mm * middle * [1, -1]
     turn = Rotation.from_matrix(pose.rotation).as_rotvec() / TURN
-    return np.array([*turn, *((pose.translation[:2] - aside) / SHIFT), np.log(pose.scale / frame.mm_per_unit) / SIZE])
+    return np.array([*turn, *((pose.translation[:2] - picture.middle_mm) / SHIFT), np.log(pose.scale / frame.mm_per_unit) / SIZE])

@@ -10,23 +10,23 @@ import torch
 from ..core.errors import FitError
 from ..core.progress import Progress
 from ..fields.evaluation import Shape, derivatives
-from ..geometry.radiograph import Radiograph
-from ..geometry.transforms import MODEL_AXES_TO_RAS, Frame, Similarity
+from ..geometry.radiograph import LATERAL_TURN, Radiograph
+from ..geometry.transforms import Frame, Similarity, model_to_patient
 from ..mesh.extraction import cells_for, extract_zero_level
-from ..mesh.mesh import TriangleMesh, connected_parts, vertex_normals
+from ..mesh.mesh import TriangleMesh, vertex_normals
+from ..mesh.segments import largest_body
 from ..shape_model.model import ShapeModel
 from ..shape_model.sampling import mesh_of_code
 from .fit import BoneFit, View, fit_bone
+from .model_file import RadiographModel
 from .network import Seen, look
-from .training import RadiographModel
 
 # Of the bone's contrast: what a fit explains. Below the first it is not this bone, below the second it is doubtful.
 NOT_THIS_BONE, DOUBTFUL = 0.6, 0.9
 # Of the bone's outline, outside of the picture; of pixels that the robust kernel leaves out.
 CUT, STRANGE = 0.02, 0.08
 UNUSUAL = 2.0
-QUARTER = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
-TO_PATIENT = Similarity(1.0, MODEL_AXES_TO_RAS, np.zeros(3))
+TO_PATIENT = model_to_patient(1.0)
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class Reconstructed:
         in_picture: (V, 3) its vertices in the first picture's frame.
         fit: see BoneFit; None by the network alone.
         pose: from the shape model's frame to the picture's.
-        explained: share of the bone's contrast that the fit explains; NaN by the network alone.
         depth_uncertainty_mm: standard deviation along the beam, mean over the surface.
         warnings: what speaks against it.
     """
@@ -47,9 +46,13 @@ class Reconstructed:
     in_picture: np.ndarray
     fit: BoneFit | None
     pose: Similarity
-    explained: float
     depth_uncertainty_mm: float
     warnings: tuple[str, ...]
+
+    @property
+    def explained(self) -> float:
+        """Share of the bone's contrast that the fit explains; NaN by the network alone."""
+        return float("nan") if self.fit is None else self.fit.explained
 
 
 def reconstruct(
@@ -83,7 +86,7 @@ def reconstruct(
         return _of_occupancy(seen, detail_mm, notes)
     views = [View(picture, np.eye(3))]
     if lateral is not None:
-        views.append(View(replace(lateral, attenuation=-lateral.attenuation) if inverted else lateral, QUARTER))
+        views.append(View(replace(lateral, attenuation=-lateral.attenuation) if inverted else lateral, LATERAL_TURN))
     fit = fit_bone(views, shape, seen.pose, seen.u.clone(), model.cortex_mm, progress.part(0.1, 0.85))
     if fit.explained < NOT_THIS_BONE:
         raise FitError(
@@ -97,7 +100,7 @@ def reconstruct(
     bone = mesh.moved(TO_PATIENT.after(fit.pose), Frame.PATIENT)
     bone = replace(bone, scalars={"uncertainty_mm": normal})
     notes += _warnings(views[0].picture, in_picture, fit, model.bone)
-    return Reconstructed(bone, in_picture, fit, fit.pose, fit.explained, float(np.sqrt((along**2).mean())), tuple(notes))
+    return Reconstructed(bone, in_picture, fit, fit.pose, float(np.sqrt((along**2).mean())), tuple(notes))
 
 
 def _oriented(picture: Radiograph, model: RadiographModel, shape: ShapeModel) -> tuple[Seen, Radiograph, bool]:
@@ -117,8 +120,7 @@ def _likeness(seen: Seen, mean: np.ndarray) -> float:
     from scipy import ndimage
 
     values = seen.picture.attenuation
-    at = np.round(seen.picture.project(seen.pose.apply(mean))).astype(int)
-    kept = ((at >= 0) & (at < np.array(values.shape)[::-1])).all(axis=1)
+    at, kept = seen.picture.within(seen.pose.apply(mean))
     inside = np.zeros(values.shape, bool)
     inside[at[kept, 1], at[kept, 0]] = True
     inside = ndimage.binary_closing(inside, iterations=2)
@@ -130,12 +132,11 @@ def _of_occupancy(seen: Seen, detail_mm: float, notes: list[str]) -> Reconstruct
     half = 0.5 * seen.network.frame.side_mm
     field = seen.field()
     level = extract_zero_level(field, cells_for(detail_mm / half, field.side))
-    labels = connected_parts(level.faces, len(level.vertices))
-    whole = TriangleMesh(half * level.vertices, level.faces, Frame.MODEL).part(labels == np.bincount(labels).argmax())
+    whole = largest_body(TriangleMesh(half * level.vertices, level.faces, Frame.MODEL))
     whole = replace(whole, normals=vertex_normals(whole.vertices, whole.faces))
     notes = [*notes, "This is what the network sees, without a shape model; its uncertainty is not known."]
     bone = whole.moved(TO_PATIENT, Frame.PATIENT)
-    return Reconstructed(bone, whole.vertices, None, seen.pose, float("nan"), float("nan"), tuple(notes))
+    return Reconstructed(bone, whole.vertices, None, seen.pose, float("nan"), tuple(notes))
 
 
 def _deviations(mesh: TriangleMesh, fit: BoneFit, shape: ShapeModel, factor: float) -> tuple[np.ndarray, np.ndarray]:
@@ -160,9 +161,7 @@ def _deviations(mesh: TriangleMesh, fit: BoneFit, shape: ShapeModel, factor: flo
 
 def _warnings(picture: Radiograph, in_picture: np.ndarray, fit: BoneFit, bone: str) -> list[str]:
     notes = []
-    at = np.round(picture.project(in_picture)).astype(int)
-    shape = picture.attenuation.shape
-    inside = ((at >= 0) & (at < np.array(shape)[::-1])).all(axis=1)
+    at, inside = picture.within(in_picture)
     inside[inside] = picture.exposed()[at[inside, 1], at[inside, 0]]
     if (cut := float(1 - inside.mean())) > CUT:
         notes.append(f"{100 * cut:.0f} % of the {bone} lies outside of the picture or the beam: that part is the model's guess.")
@@ -172,7 +171,8 @@ def _warnings(picture: Radiograph, in_picture: np.ndarray, fit: BoneFit, bone: s
         notes.append(
             f"{100 * fit.left_out:.0f} % of the pixels do not fit (metal, a second bone, writing?): look at the overlay first."
         )
-    form = float(fit.state.u.norm() / np.sqrt(len(fit.state.u)))
-    if form > UNUSUAL:
-        notes.append(f"The form is unusual ({form:.1f} deviations of the population): another bone, or the other side?")
+    if fit.form_deviations > UNUSUAL:
+        notes.append(
+            f"The form is unusual ({fit.form_deviations:.1f} deviations of the population): another bone, or the other side?"
+        )
     return notes

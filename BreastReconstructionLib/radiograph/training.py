@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from ..core.errors import FitError, ShapeModelError
-from ..core.files import disk_errors, replacing, write_text
+from ..core.files import disk_errors
 from ..core.progress import Progress
 from ..geometry.radiograph import Radiograph
 from ..geometry.transforms import Similarity
@@ -26,6 +25,7 @@ from ..shape_model.fit import fit_shape
 from ..shape_model.model import ShapeModel
 from ..shape_model.organ_data import OrganSource, organ_files, read_organ
 from ..shape_model.organ_fit import settings_for, unknown_landmarks
+from .model_file import RadiographModel, save_radiograph_model
 from .network import POSE, SOFTNESS_MM, PictureFrame, RadiographNetwork, numbers_of
 
 CELL_MM, SIZE_MM = 3.0, 4.0
@@ -36,7 +36,6 @@ SURFACE_POINTS, NEAR_MM = 4000, 6.0
 ANYWHERE = 0.3
 JUDGES, JUDGED_PLACES = 8, 4000
 FEWEST_BONES = 10
-FORMAT = 1
 # Usual thickness of the cortex at the ends and in the middle.
 LONG_CORTEX_MM, SHORT_CORTEX_MM = (1.7, 6.0), (1.7, 1.7)
 
@@ -145,7 +144,7 @@ def read_bones(folder: Path, model: ShapeModel, progress: Progress) -> list[Bone
 
 def frame_for(bones: list[Bone], model: ShapeModel) -> PictureFrame:
     """Return the picture that holds all bones in all poses, its sides multiples of 16."""
-    extent = np.max([bone.grid.box.high - bone.grid.box.low for bone in bones], axis=0)
+    extent = np.max([bone.grid.box.extent for bone in bones], axis=0)
     turned = 0.5 * np.sin(np.radians(TURN_DEGREES)) * extent[1]
     sides = np.array([extent[1], extent[0] + turned]) + 2 * SHIFT_MM
     rows, columns = (16 * np.ceil(sides / SIZE_MM / 16)).astype(int)
@@ -177,8 +176,7 @@ def drawn(bone: Bone, frame: PictureFrame, rng: np.random.Generator) -> Drawn:
     far = near * rng.uniform(1.06, 1.3)
     center = np.array([frame.columns - 1, frame.rows - 1]) / 2.0
     blank = Radiograph(np.zeros((frame.rows, frame.columns), np.float32), frame.size_mm * far / near, far, near, center)
-    extent = bone.grid.box.high - bone.grid.box.low
-    exposure = Exposure.drawn(rng, is_long(bone.grid.box), 0.5 * extent[0] + 40)
+    exposure = Exposure.drawn(rng, is_long(bone.grid.box), 0.5 * bone.grid.box.extent[0] + 40)
     exposure = replace(exposure, photons=exposure.photons * (SIZE_MM / 0.6) ** 2)
     values = radiograph(bone.grid, pose, blank, exposure, rng)
     return Drawn(bone, frame.seen(replace(blank, attenuation=values)), pose)
@@ -268,29 +266,6 @@ class _JudgedNetwork:
         return None
 
 
-@dataclass(frozen=True)
-class RadiographModel:
-    """A trained network, and its card, which names the shape model that it goes with."""
-
-    network: RadiographNetwork
-    card: dict
-
-    @property
-    def bone(self) -> str:
-        """Which bone."""
-        return self.card["bone"]
-
-    @property
-    def cortex_mm(self) -> np.ndarray:
-        """(2,) usual thickness of the cortex at the ends and in the middle."""
-        return np.array(self.card["cortex_mm"], float)
-
-    @property
-    def posterior_factor(self) -> float:
-        """By how much a fit's posterior is too sure, by its card; 1 if the card does not say."""
-        return self.card.get("metrics", {}).get("posterior_factor", 1.0)
-
-
 def train_radiographs(
     folder: Path, model: ShapeModel, settings: RadiographSettings, work: Path, output: Path, progress: Progress | None = None
 ) -> Path | None:
@@ -328,40 +303,3 @@ def train_radiographs(
     }
     with disk_errors(output):
         return save_radiograph_model(output, RadiographModel(training.network.cpu().eval(), card))
-
-
-def save_radiograph_model(folder: Path, model: RadiographModel) -> Path:
-    """Write `<name>.safetensors` and `<name>.json`; returns the path of the former."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{model.card['name']}.safetensors"
-    with replacing(path) as temporary:
-        # Half precision halves the file; what it changes is far below what the network errs.
-        save_file({key: value.half().contiguous() for key, value in model.network.state_dict().items()}, temporary)
-    card = {**model.card, "format": FORMAT, "kind": "radiograph", "frame": model.network.frame.as_dict()}
-    write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
-    return path
-
-
-def load_radiograph_model(path: Path) -> RadiographModel:
-    """Read what `save_radiograph_model` wrote.
-
-    Raises:
-        ShapeModelError: missing, damaged, or no network for radiographs.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    card_path = path.with_suffix(".json")
-    if not path.is_file() or not card_path.is_file():
-        raise ShapeModelError(f"The model {path.name} needs both its .safetensors and its .json file; copy both.")
-    try:
-        card = json.loads(card_path.read_text())
-        if card.get("kind") != "radiograph" or card.get("format") != FORMAT:
-            raise ShapeModelError(f"{path.name} is no network for radiographs of this version; choose another.")
-        network = RadiographNetwork(PictureFrame(**card["frame"]))
-        network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise ShapeModelError(f"The model {path.name} is damaged; install it again.") from error
-    return RadiographModel(network.eval().requires_grad_(False), card)

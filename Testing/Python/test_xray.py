@@ -18,17 +18,19 @@ from BreastReconstructionLib.geometry.radiograph import Radiograph
 from BreastReconstructionLib.geometry.radiograph_file import BeamGeometry, read_radiograph
 from BreastReconstructionLib.geometry.transforms import Frame
 from BreastReconstructionLib.mesh.boundary import boundary_loops
-from BreastReconstructionLib.mesh.coherent_drift import DriftSettings, drift, geodesic_distances
+from BreastReconstructionLib.mesh.coherent_drift import DriftSettings, drift
 from BreastReconstructionLib.mesh.files import read_mesh
+from BreastReconstructionLib.mesh.geodesics import geodesic_distances
 from BreastReconstructionLib.mesh.mesh import TriangleMesh, connected_parts
 from BreastReconstructionLib.mesh.patch import signed_volume
 from BreastReconstructionLib.phantom.bones import BONES, FEMUR_PARTS, bone
 from BreastReconstructionLib.phantom.radiograph import PhantomRadiographSettings, phantom_radiograph
 from BreastReconstructionLib.radiograph.evaluation import common_share
+from BreastReconstructionLib.radiograph.model_file import load_radiograph_model
 from BreastReconstructionLib.radiograph.network import numbers_of, pose_of
 from BreastReconstructionLib.radiograph.reconstruct import TO_PATIENT, reconstruct
 from BreastReconstructionLib.radiograph.template import register_template
-from BreastReconstructionLib.radiograph.training import RadiographSettings, load_radiograph_model, train_radiographs
+from BreastReconstructionLib.radiograph.training import RadiographSettings, train_radiographs
 from BreastReconstructionLib.shape_model.model_file import load_model
 from Testing.conftest import assert_one_sentence, run_cli
 

@@ -84,7 +84,7 @@ def say_result(case: Case, goal: Stage[Any, Any], console: Console) -> None:
 
 def _evaluate(options: argparse.Namespace, console: Console) -> None:
     from ...radiograph.evaluation import evaluate_radiographs
-    from ...radiograph.training import load_radiograph_model
+    from ...radiograph.model_file import load_radiograph_model
     from ...shape_model.model_file import load_model
     from .sources import network_path, shape_model_path
 

@@ -16,9 +16,9 @@ from ...mesh.files import read_mesh
 from ...mesh.mesh import TriangleMesh
 from ...mesh.patch import signed_volume
 from ...phantom.bones import FEMUR_PARTS
+from ...radiograph.model_file import load_radiograph_model
 from ...radiograph.reconstruct import reconstruct
 from ...radiograph.template import register_template
-from ...radiograph.training import load_radiograph_model
 from ...shape_model.model_file import load_model
 from .results import BoneResult
 from .sources import geometry_of, network_path, shape_model_path, template_path
@@ -63,7 +63,7 @@ def run(options: XrayOptions, inputs: Inputs, folder: Path, progress: Progress) 
         "uncertainty_mm": None if fit is None else float(bone.scalars["uncertainty_mm"].mean()),
         "depth_uncertainty_mm": None if fit is None else found.depth_uncertainty_mm,
         "explained_percent": None if fit is None else 100 * found.explained,
-        "form_deviations": None if fit is None else float(fit.state.u.norm() / np.sqrt(len(fit.state.u))),
+        "form_deviations": None if fit is None else fit.form_deviations,
         "parts": list(FEMUR_PARTS) if options.xray_template is None and registered is not None else [],
         "warnings": list(found.warnings),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...core.commands import Commands
 from ...core.console import Console
-from ...phantom import POPULATION_NAMES
+from ...phantom import BONE_NAMES, POPULATION_NAMES
 
 
 def add(commands: Commands) -> None:
@@ -24,10 +24,10 @@ def add(commands: Commands) -> None:
     words = "of voxels, left to right, back to front, up: label volumes (NIfTI) instead of meshes"
     lungs.add_argument("--spacing", type=float, nargs=3, metavar="MM", help=words)
     bones = kinds.add("bones", "bones of consecutive seeds, as meshes", _bones)
-    bones.add_argument("--kind", choices=("femur", "vertebra", "rib-cage"), default="femur", help="which bone (default femur)")
+    bones.add_argument("--kind", choices=BONE_NAMES, default="femur", help="which bone (default femur)")
     bones.add_argument("--count", type=int, default=1, metavar="N", help="how many (default 1)")
     picture = kinds.add("radiograph", "one radiograph of a bone, with its geometry and the bone", _radiograph)
-    picture.add_argument("--kind", choices=("femur", "vertebra", "rib-cage"), default="femur", help="which bone (default femur)")
+    picture.add_argument("--kind", choices=BONE_NAMES, default="femur", help="which bone (default femur)")
     picture.add_argument("--lateral", action="store_true", help="the same bone, the patient turned by a quarter to the left")
     words = "largest turn of the bone about each axis from the standard position (default 12)"
     picture.add_argument("--turn", type=float, default=12.0, metavar="DEGREES", help=words)
