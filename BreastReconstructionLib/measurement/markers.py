@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import ScaleError
+from ..core.threads import pool
 from ..geometry.cameras import Camera, triangulate
 from .scale import KnownMarker
 
@@ -183,8 +184,10 @@ def find_markers(
     """
     detector = _detector(known.dictionary)
     seen: dict[int, list[tuple[Camera, np.ndarray]]] = {}
-    for name, camera in cameras.items():
-        for number, quad in _detect(detector, _gray(read_picture(name))).items():
+    with pool() as threads:
+        found_in = list(threads.map(lambda name: _detect(detector, _gray(read_picture(name))), cameras))
+    for camera, quads in zip(cameras.values(), found_in, strict=True):
+        for number, quad in quads.items():
             seen.setdefault(number, []).append((camera, quad))
     enough = {number: sightings for number, sightings in seen.items() if len(sightings) >= FEWEST_SIGHTINGS}
     if (known.number is None and not enough) or (known.number is not None and known.number not in enough):

@@ -1,4 +1,4 @@
-"""What stands before a body in a video and is none: hair, a necklace, straps, a waistband; and an arm that is not there.
+"""What stands before a body in a video and is none: hair, a necklace, straps, a waistband, a plaster; and what is not there.
 
 Everything is made of the body's own skin, moved outwards, so that it lies on any body. Patient space: mm, RAS (+x is the
 patient's right, +y anterior, +z superior).
@@ -15,9 +15,11 @@ from scipy.spatial import cKDTree
 from ..mesh.mesh import vertex_normals
 from .texture import cloth_texture, plane_noise, value_noise
 
-# Things on the body; the last takes the left arm away.
+# Things on the body; the next takes the left arm away; then a plaster over the left nipple, and a breast that has none.
 HAIR, NECKLACE, STRAPS, WAISTBAND, SHORT_ARM = "hair", "necklace", "straps", "waistband", "short-arm"
-ON_BODY = (HAIR, NECKLACE, STRAPS, WAISTBAND, SHORT_ARM)
+PLASTER, NO_NIPPLE = "plaster", "no-nipple"
+ON_BODY = (HAIR, NECKLACE, STRAPS, WAISTBAND, SHORT_ARM, PLASTER, NO_NIPPLE)
+PLASTER_MM = 36.0
 # How far from the coracoid the left arm (the patient's left is -x) ends.
 STUMP_MM = 105.0
 
@@ -52,7 +54,7 @@ def things_on(body: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, kinds:
         seed: of shapes and colours.
     """
     rng = np.random.default_rng([29, seed])
-    makers = {HAIR: _hair, NECKLACE: _necklace, STRAPS: _straps, WAISTBAND: _waistband}
+    makers = {HAIR: _hair, NECKLACE: _necklace, STRAPS: _straps, WAISTBAND: _waistband, PLASTER: _plaster}
     return [thing for kind in kinds if kind in makers for thing in makers[kind](body, faces, landmarks, rng)]
 
 
@@ -153,3 +155,10 @@ def _straps(body: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, rng: np.
 def _waistband(body: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> list[Thing]:
     covered = body[:, 2] < landmarks[1, 2] - 16.0
     return [_raised(body, faces, covered, np.full(len(body), 4.0), cloth_texture(rng), 200.0)]
+
+
+def _plaster(body: np.ndarray, faces: np.ndarray, landmarks: np.ndarray, rng: np.random.Generator) -> list[Thing]:
+    covered = np.linalg.norm(body - landmarks[2], axis=1) < PLASTER_MM
+    color = np.array([[232, 226, 214], [214, 178, 140]])[rng.integers(2)]
+    gauze = np.clip(color + 12 * plane_noise((128, 128), 3, rng)[..., None], 0, 255).astype(np.uint8)
+    return [_raised(body, faces, covered, np.full(len(body), 1.5), gauze, 60.0)]

@@ -10,7 +10,7 @@ import numpy as np
 from ..mesh.boundary import boundary_loops
 from ..mesh.mesh import vertex_normals
 from .basis import load_torso_basis
-from .clutter import ON_BODY, SHORT_ARM, is_absent, things_on
+from .clutter import NO_NIPPLE, ON_BODY, SHORT_ARM, is_absent, things_on
 from .details import Detail, colors_of, with_details
 from .rendering import SceneRenderer, polydata
 from .texture import cloth_texture, floor_texture, marker_card, skin_texture, wall_texture
@@ -51,7 +51,7 @@ def build_studio(
         there = ~is_absent(body, torso.landmarks_ras)[faces].any(axis=1)
         faces, uv = faces[there], uv[there]
     tint = (lambda places: colors_of(details, places)) if details and settings.details_colored else None
-    nipples = torso.landmarks_ras[2:4]
+    nipples = torso.landmarks_ras[3:4] if NO_NIPPLE in settings.clutter else torso.landmarks_ras[2:4]
     skin = skin_texture(body[faces], uv, nipples, settings.contrast, settings.seed, settings.skin_texels, tint)
     corner = np.column_stack([faces.ravel(), np.round(uv.reshape(-1, 2) * 1e5).astype(np.int64)])
     unique, first, flat = np.unique(corner, axis=0, return_index=True, return_inverse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ from ..landmarks.names import LANDMARK_NAMES
 from ..mesh.files import write_ply
 from ..mesh.mesh import TriangleMesh, vertex_normals
 from .basis import load_torso_basis
-from .clutter import HAIR, SHORT_ARM, is_absent, is_under_hair
+from .clutter import HAIR, NO_NIPPLE, PLASTER, SHORT_ARM, is_absent, is_under_hair
 from .details import Detail, DetailedSkin, details_on, with_details
 from .exposure import drift, expose, shake, sharpened
 from .posture import at_visit
@@ -268,13 +269,15 @@ def _write_truth(
     write_ply(folder / "torso.ply", TriangleMesh(found.vertices, found.faces, Frame.PATIENT, scalars=scalars))
     write_landmarks_mrk_json(folder / "landmarks.mrk.json", dict(zip(LANDMARK_NAMES, landmarks, strict=True)))
 
-    basis = load_torso_basis()
+    seen = lines_of_sight(torso.body_ras, load_torso_basis().body_faces)
+    # Under a plaster, or not there at all.
+    hidden = np.arange(len(landmarks)) == (2 if {PLASTER, NO_NIPPLE} & set(settings.clutter) else -1)
     pixels, visible = [], []
     for camera in cameras:
         projected, _ = camera.project(landmarks)
         inside = ((projected > 0) & (projected < [camera.width, camera.height])).all(axis=1)
         pixels.append(projected)
-        visible.append(inside & _unobstructed(camera.center_world, landmarks, torso.body_ras, basis.body_faces))
+        visible.append(inside & seen(camera.center_world, landmarks) & ~hidden)
     pixels, visible = np.array(pixels), np.array(visible)
     with open(folder / "landmarks_in_frames.csv", "w") as file:
         file.write("video_frame,landmark,x_px,y_px,visible\n")
@@ -311,16 +314,21 @@ def _write_truth(
     (folder / "truth.json").write_text(json.dumps(truth))
 
 
-def _unobstructed(center: np.ndarray, points: np.ndarray, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+def lines_of_sight(vertices: np.ndarray, faces: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Return a function of a place (3,) and (N, 3) points on a mesh: which of them can be seen from there."""
     from vtkmodules.vtkCommonCore import mutable
     from vtkmodules.vtkCommonDataModel import vtkStaticCellLocator
 
     locator = vtkStaticCellLocator()
     locator.SetDataSet(polydata(vertices, faces))
     locator.BuildLocator()
-    clear = []
-    for point in points:
-        toward = (center - point) / np.linalg.norm(center - point)
-        t, hit, coordinates, sub = mutable(0.0), [0.0] * 3, [0.0] * 3, mutable(0)
-        clear.append(not locator.IntersectWithLine(point + 3.0 * toward, center, 1e-3, t, hit, coordinates, sub))
-    return np.array(clear)
+
+    def seen(center: np.ndarray, points: np.ndarray) -> np.ndarray:
+        clear = []
+        for point in points:
+            toward = (center - point) / np.linalg.norm(center - point)
+            t, hit, coordinates, sub = mutable(0.0), [0.0] * 3, [0.0] * 3, mutable(0)
+            clear.append(not locator.IntersectWithLine(point + 3.0 * toward, center, 1e-3, t, hit, coordinates, sub))
+        return np.array(clear)
+
+    return seen

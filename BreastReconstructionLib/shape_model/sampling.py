@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,12 +13,15 @@ from ..fields.evaluation import Shape
 from ..geometry.transforms import Frame, Similarity, model_to_patient
 from ..landmarks.names import LANDMARK_NAMES
 from ..mesh.extraction import ZeroLevel, cells_for, extract_zero_level, project_to_zero_level
-from ..mesh.mesh import TriangleMesh
+from ..mesh.halving import bent_edges, edges_of, halved
+from ..mesh.mesh import TriangleMesh, vertex_normals
 from .fit import FitSettings, ShapeFit, fit_shape
 from .model import ShapeModel
 
 # Points nearer to the midline than this stay on either side: the breastbone belongs to both (9 mm).
 MIDLINE = 0.03
+# Triangles are halved where that moves the surface by more than this share of the smaller ones' size.
+FLAT = 0.01
 
 
 @dataclass(frozen=True)
@@ -41,21 +45,42 @@ class MeshWithLandmarks:
         return self.moved(model_to_patient(model.mm_per_unit), Frame.PATIENT)
 
 
-def mesh_of_code(model: ShapeModel, code: torch.Tensor, cell: float) -> MeshWithLandmarks:
+def mesh_of_code(
+    model: ShapeModel,
+    code: torch.Tensor,
+    cell: float,
+    flat_cell: float | None = None,
+    displacement: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> MeshWithLandmarks:
     """Return the surface of a (latent,) code in the model frame.
 
     Args:
         model: the shape model.
         code: (latent,).
         cell: size of the triangles, model units.
+        flat_cell: their size where the surface is so flat that halving them moves it by less than FLAT of a cell; the same
+            everywhere if it is not given.
+        displacement: of (N, 3) places along their normals, model units; what is flat, is so after it. The mesh is not moved.
 
     Raises:
         FitError: the code has no surface.
     """
     shape = Shape.of(model, code)
-    level = level_of_shape(shape, cell)
-    vertices, normals = project_to_zero_level(level, shape.field())
-    return MeshWithLandmarks(TriangleMesh(vertices, level.faces, Frame.MODEL, normals), shape.anchors_model)
+    field, level = shape.field(), level_of_shape(shape, flat_cell or cell)
+    vertices, normals = project_to_zero_level(level, field)
+    faces = level.faces
+    while level.cell > 1.2 * cell:
+        edges, numbers = edges_of(faces)
+        moved, turned = vertices, normals
+        if displacement is not None:
+            moved = vertices + displacement(vertices)[:, None] * normals
+            turned = vertex_normals(moved, faces)
+        chosen = bent_edges(moved, turned, edges, FLAT * cell)
+        faces = halved(faces, edges, numbers, chosen, len(vertices))
+        level = replace(level, vertices=vertices[edges[chosen]].mean(axis=1), faces=faces, cell=0.5 * level.cell)
+        added = project_to_zero_level(level, field)
+        vertices, normals = np.concatenate([vertices, added[0]]), np.concatenate([normals, added[1]])
+    return MeshWithLandmarks(TriangleMesh(vertices, faces, Frame.MODEL, normals), shape.anchors_model)
 
 
 def level_of_shape(shape: Shape, cell: float) -> ZeroLevel:

@@ -18,7 +18,8 @@ from BreastReconstructionLib.mesh.mesh import TriangleMesh, vertex_normals
 from BreastReconstructionLib.phantom.details import details_on, with_details
 from BreastReconstructionLib.phantom.texture import value_noise
 from BreastReconstructionLib.phantom.torso import sample_torso
-from BreastReconstructionLib.shape_model.photometric import MovedFrame, PhotometricSettings, find_displacement
+from BreastReconstructionLib.shape_model.frame_comparison import MovedFrame, PhotometricSettings
+from BreastReconstructionLib.shape_model.photometric import find_displacement
 
 pytestmark = pytest.mark.fast
 SIZE_PX, FOCAL_PX, DISTANCE_MM = 260, 640.0, 400.0

@@ -21,6 +21,8 @@ GRAZING = 0.35
 SMOOTHED_PX = 1.5
 # What a frame that shows no skin still counts for colour: where no frame shows skin, colour is what they show.
 OTHER_SHARE = 0.01
+# Of the points, every so many suffices where the nearest is farther than so many times their median distance.
+THINNED, NEAR_DISTANCES = 16, 3.0
 
 
 @dataclass(frozen=True)
@@ -91,5 +93,11 @@ def _hue(sampled: np.ndarray) -> np.ndarray:
 
 
 def distance_to_points(vertices: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Return the (V,) distance of each vertex to the nearest measured point, in the unit of both."""
-    return cKDTree(points).query(vertices, workers=-1)[0]
+    """Return the (V,) distance of each vertex to the nearest measured point, in the unit of both.
+
+    A tree is slow far from what it holds: there some of the points are looked at alone, which are a little farther at most.
+    """
+    some = cKDTree(points[::THINNED]).query(vertices, workers=-1)[0]
+    near = some < NEAR_DISTANCES * np.median(some)
+    some[near] = cKDTree(points).query(vertices[near], workers=-1)[0]
+    return some

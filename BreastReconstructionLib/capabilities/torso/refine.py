@@ -14,8 +14,9 @@ from ...core.run import Inputs
 from ...fields.evaluation import fastest_device
 from ...geometry.transforms import Frame, Similarity
 from ...shape_model.align import is_torso
+from ...shape_model.frame_comparison import MovedFrame, PhotometricSettings
 from ...shape_model.model_file import load_model
-from ...shape_model.photometric import MovedFrame, PhotometricSettings, find_displacement
+from ...shape_model.photometric import find_displacement
 from ...shape_model.sampling import mesh_of_code
 from ...shape_model.tracks import motion_basis
 from .results import Refinement

@@ -22,6 +22,8 @@ _UNREFINED_FILE = "unrefined.npy"
 _ARRAYS = ("vertices", "displacement", "weakened", "views")
 # Places that another between them takes its value from, and how far beyond the last of them a displacement fades (3 mm).
 NEAREST, FADES = 4, 0.01
+# At so many times that distance nothing is left of it.
+GONE = 5.0
 
 
 def from_nearest(places: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,8 +83,13 @@ class Refinement:
         """(N,) displacement at (N, 3) places on the fitted surface, fading out beyond where it was found; model units."""
         if len(self.vertices) < NEAREST:
             return np.zeros(len(vertices))
-        mean, distance = from_nearest(self.vertices, self.displacement, vertices)
-        return mean * np.exp(-((np.maximum(distance - FADES, 0.0) / FADES) ** 2))
+        result = np.zeros(len(vertices))
+        # A tree is slow far from what it holds.
+        distance = cKDTree(self.vertices).query(vertices, distance_upper_bound=GONE * FADES, workers=-1)[0]
+        near = np.isfinite(distance)
+        mean, distance = from_nearest(self.vertices, self.displacement, vertices[near])
+        result[near] = mean * np.exp(-((np.maximum(distance - FADES, 0.0) / FADES) ** 2))
+        return result
 
     def save(self, folder: Path) -> None:
         """Write one file."""

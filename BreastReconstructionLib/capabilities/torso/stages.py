@@ -185,7 +185,7 @@ class SurfaceOptions:
         within=(0.4, 10.0),
         unit="mm",
         words={"preview": 3.0, "normal": 1.0, "fine": 0.5},
-        help="size of the triangles",
+        help="size of the triangles where the surface is curved; where it is flat they are up to twice as large",
         label="Detail",
     )
     remove_unseen: bool = option(False, help="leave out what no frame saw")

@@ -33,6 +33,8 @@ from .uncertainty import uncertainty_model
 
 # Of what the pictures moved, this share is wrong (the standard deviation, on phantoms with details).
 DETAIL_SHARE = 0.25
+# Triangles are twice as large where the surface is flat, but not larger than this.
+LARGEST_FLAT_MM = 3.0
 # Grey of a place that the frames contradict: the background is no skin's colour.
 NO_COLOR = 128
 
@@ -99,8 +101,10 @@ def _mesh(
     progress(0.05, "surface from the fitted shape")
     fit, aligned = found.fit, inputs.result(ALIGN)
     fit_to_patient = world_to_patient.after(world_to_fit(inputs, fit).inverse())
-    cell = options.detail_mm / fit_to_patient.scale
-    shape = mesh_of_code(model.on(fastest_device()), torch.from_numpy(fit.code), cell).mesh
+    fine_mm = options.detail_mm
+    flat_mm = max(fine_mm, min(2.0 * fine_mm, LARGEST_FLAT_MM))
+    cells = (mm / fit_to_patient.scale for mm in (fine_mm, flat_mm))
+    shape = mesh_of_code(model.on(fastest_device()), torch.from_numpy(fit.code), *cells, refinement.at).mesh
     mesh = shape.moved(fit_to_patient, Frame.PATIENT)
     unrefined, normals = mesh.vertices, mesh.normals
     assert normals is not None

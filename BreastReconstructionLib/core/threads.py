@@ -1,0 +1,68 @@
+"""How many cores this process may use, and how its libraries wait: others work on the same machine."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# More hardly helps here, and each thread holds pictures.
+MOST_THREADS = 8
+# Libraries read these once, as they load. Threads that spin while they wait take the cores from the threads that they wait for,
+# as soon as another program runs.
+RESTING = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # OpenMP: torch, COLMAP
+    "GOMP_SPINCOUNT": "0",
+    "KMP_BLOCKTIME": "0",
+    "OPENBLAS_THREAD_TIMEOUT": "4",  # numpy: the least, in powers of two of cycles
+    "OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER": "0",
+    "OPENCV_THREAD_POOL_ACTIVE_WAIT_MAIN": "0",
+}
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# Of nice(1): a little below the others, so that Slicer stays usable. Each step takes a tenth of a share.
+NICENESS = 1
+
+
+def cores() -> int:
+    """Return how many cores this process may use: those that it is bound to, or what its container grants."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(bound, _granted()))
+
+
+def _granted() -> int:
+    """Cores that the control group of a container grants on Linux; very many where it sets no limit."""
+    try:
+        quota, period = _QUOTA.read_text().split()
+        return round(int(quota) / int(period))
+    except (OSError, ValueError):  # no control groups here, or 'max'
+        return 1 << 10
+
+
+def pool() -> ThreadPoolExecutor:
+    """Return a pool of a thread a core, for work that releases the interpreter."""
+    return ThreadPoolExecutor(min(cores(), MOST_THREADS))
+
+
+def rest_while_waiting() -> None:
+    """Let the libraries that are loaded after this wait without spinning, on as many threads as there are cores to use.
+
+    What the user set in the environment stays.
+    """
+    for name, value in {**RESTING, "OMP_NUM_THREADS": str(cores())}.items():
+        os.environ.setdefault(name, value)
+
+
+def give_way() -> None:
+    """Let other programs go first, in small things: this one is never urgent for the machine."""
+    if hasattr(os, "SCHED_BATCH"):  # waking up, it displaces nobody; its share of a busy machine stays
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    elif os.name == "nt":
+        _below_normal()
+
+
+def _below_normal() -> None:
+    import psutil
+
+    psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
