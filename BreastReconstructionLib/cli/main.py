@@ -10,6 +10,7 @@ from ..core.console import Console
 from ..core.errors import BreastReconstructionError, Cancelled, DependencyError
 from ..core.process import follow_parent, on_interrupt
 from ..core.progress import CancellationToken
+from ..core.threads import give_way
 from .parser import build_parser
 
 
@@ -17,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = build_parser().parse_args(arguments)
     options.check(options)
+    give_way()
     token = CancellationToken(options.cancel_file)
     console = Console(options.json_progress, token)
     if options.follow_parent:

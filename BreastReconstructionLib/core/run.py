@@ -17,6 +17,7 @@ from .options import options_of
 from .progress import CancellationToken, Progress
 from .settings import Settings, write_settings
 from .stage import Capability, O, R, Stage, dependents, resolve
+from .threads import give_back_memory
 
 
 class StageState(Enum):
@@ -215,6 +216,8 @@ class Job:
         except BreastReconstructionError:
             self._tell(stage, 0.0, "failed", Outcome.FAILED)
             raise
+        finally:
+            give_back_memory()
         for other in (stage, *dependents(stage, self._stages)):
             self._results.pop(other.name, None)
         self._tell(stage, 1.0, "done", Outcome.DONE)

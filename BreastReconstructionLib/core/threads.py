@@ -1,18 +1,25 @@
-"""How many cores this process may use, and how its libraries wait: others work on the same machine."""
+"""How many cores this process may use, how its libraries wait, and what it gives back: others work on the same machine."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # More hardly helps here, and each thread holds pictures.
 MOST_THREADS = 8
 # Libraries read these once, as they load. Threads that spin while they wait take the cores from the threads that they wait for,
 # as soon as another program runs.
 RESTING = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # OpenMP: torch, COLMAP
-    "GOMP_SPINCOUNT": "0",
+    # OpenMP, so torch and COLMAP: some microseconds, which networks of many small steps gain by; the usual is milliseconds.
+    "GOMP_SPINCOUNT": "20000",
     "KMP_BLOCKTIME": "0",
     "OPENBLAS_THREAD_TIMEOUT": "4",  # numpy: the least, in powers of two of cycles
     "OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER": "0",
@@ -43,6 +50,18 @@ def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(cores(), MOST_THREADS))
 
 
+def read_ahead(read: Callable[[T], R], names: list[T]) -> Iterator[R]:
+    """Read one after the other, the next always while the last is worked on."""
+    with ThreadPoolExecutor(1) as thread:
+        upcoming = thread.submit(read, names[0]) if names else None
+        for following in names[1:]:
+            assert upcoming is not None
+            present, upcoming = upcoming, thread.submit(read, following)
+            yield present.result()
+        if upcoming is not None:
+            yield upcoming.result()
+
+
 def rest_while_waiting() -> None:
     """Let the libraries that are loaded after this wait without spinning, on as many threads as there are cores to use.
 
@@ -60,6 +79,14 @@ def give_way() -> None:
         os.nice(NICENESS)
     elif os.name == "nt":
         _below_normal()
+
+
+def give_back_memory() -> None:
+    """Return to the system what a finished piece of work has freed: on Linux, glibc keeps hundreds of megabytes of it."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim is not None:
+            trim(0)
 
 
 def _below_normal() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 def edges_of(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the (E, 2) edges of (F, 3) faces, lower vertex first, and the (F, 3) numbers of those from each corner to the next."""
+    """Return the (E, 2) edges of (F, 3) faces, lower vertex first, and (F, 3) numbers: of those from each corner to the next."""
     both = np.sort(np.stack([faces, np.roll(faces, -1, axis=1)], axis=2), axis=2).reshape(-1, 2)
     keys = both[:, 0] * (int(faces.max(initial=0)) + 1) + both[:, 1]
     _, first, number = np.unique(keys, return_index=True, return_inverse=True)

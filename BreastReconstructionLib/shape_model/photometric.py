@@ -10,6 +10,7 @@ A displacement along the normal cannot make an overhang; there the surface stays
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sparse
@@ -88,6 +89,7 @@ def find_displacement(
     near = _nearness(mesh.vertices, weakened)
     if not near.any():
         return rest
+    del field  # and its factor
     used, faces = keep_vertices(mesh.vertices, mesh.faces, near > 0.0)
     assert mesh.normals is not None
     part = TriangleMesh(mesh.vertices[used], faces, mesh.frame, mesh.normals[used])
@@ -182,7 +184,8 @@ class _Field:
         self._stiffness = sparse.csc_matrix(potpourri3d.cotan_laplacian(mesh.vertices, mesh.faces))
         self._mass = np.maximum(potpourri3d.vertex_areas(mesh.vertices, mesh.faces), 1e-6)
         self._settings = settings
-        self._last: tuple | None = None
+        self._factor: Any = None
+        self._last_weakened = np.empty(0)
 
     def _mixed(self, name: str, weakened: np.ndarray) -> np.ndarray:
         strong, weak = (getattr(prior, name) for prior in (self._settings.strong, self._settings.weak))
@@ -197,30 +200,30 @@ class _Field:
     def solved(self, seen: Comparison, weakened: np.ndarray) -> np.ndarray:
         """(V,) displacement that the comparison and the prior, which gave way by a (V,) share, agree on."""
         told = self._mixed("worth", weakened) * seen.information
-        matrix = sparse.csr_matrix(self._precision(weakened) + sparse.diags(told))
-        found = self._by_last_factor(matrix, told * seen.wanted, weakened)
+        matrix, right = sparse.csr_matrix(self._precision(weakened) + sparse.diags(told)), told * seen.wanted
+        found = self._by_last_factor(matrix, right) if self._last_weakened is weakened else None
         if found is None:
-            found = self._factorised(matrix, weakened).solve(told * seen.wanted)
+            found = self._factorised(matrix).solve(right)
+            self._last_weakened = weakened
         if not np.isfinite(found).all():
             raise FitError(NO_SOLUTION)
         return np.clip(found, -self._settings.largest_mm, self._settings.largest_mm)
 
-    def _factorised(self, matrix: sparse.csr_matrix, weakened: np.ndarray):
+    def _factorised(self, matrix: sparse.csr_matrix) -> Any:
         """Factorise a symmetric matrix; kept for the next ones of the same prior."""
+        self._factor = None  # hundreds of megabytes
+        options = {"SymmetricMode": True}
         try:
-            factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options={"SymmetricMode": True}, diag_pivot_thresh=0.0)
+            self._factor = splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", options=options, diag_pivot_thresh=0.0)
         except RuntimeError as error:  # a singular matrix
             raise FitError(NO_SOLUTION) from error
-        self._last = weakened, factor
-        return factor
+        return self._factor
 
-    def _by_last_factor(self, matrix: sparse.csr_matrix, right: np.ndarray, weakened: np.ndarray) -> np.ndarray | None:
-        """Solve by conjugate gradients, preconditioned by the last factor of the same prior: a quarter of a factor's time.
+    def _by_last_factor(self, matrix: sparse.csr_matrix, right: np.ndarray) -> np.ndarray | None:
+        """Solve by conjugate gradients, preconditioned by the last factor: a quarter of a factor's time.
 
-        None if there is no such factor, or the comparison has changed too much for it.
+        None if the comparison has changed too much for it.
         """
-        if self._last is None or self._last[0] is not weakened:
-            return None
-        nearly = LinearOperator(matrix.shape, self._last[1].solve, dtype=float)
+        nearly = LinearOperator(matrix.shape, self._factor.solve, dtype=np.float64)
         found, failed = cg(matrix, right, rtol=SOLVED_TO, maxiter=MOST_STEPS, M=nearly)
         return None if failed else found

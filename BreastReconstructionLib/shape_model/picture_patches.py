@@ -16,6 +16,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 
 from ..core.progress import Progress
+from ..core.threads import pool
 from ..fields.evaluation import Shape
 from ..geometry.cameras import Camera
 from ..geometry.pictures import sample_picture, shrunk_picture
@@ -27,8 +28,6 @@ from .sampling import level_of_shape
 from .track_fit import TrackSettings, refine_by_tracks, usable_tracks
 from .tracks import TrackFit, Tracks
 
-# Registered by the fit to points first, then by the fit to what that found.
-ROUNDS = 2
 # Sought in the frames, before and after the reference, whose directions of view differ by nearest to this; depth noise falls
 # with the angle, and the likeness of the pictures too.
 ANGLES_DEGREES = (6.0, 12.0, 18.0, 24.0, 36.0)
@@ -109,9 +108,10 @@ def fit_to_pictures(
     landmarks_model: np.ndarray,
     model: ShapeModel,
     fit_settings: FitSettings,
+    rounds: int,
     progress: Progress,
 ) -> TrackFit:
-    """Refine a fit: register patches by its surface, fit to what was found, and once more.
+    """Refine a fit: register patches by its surface, fit to what was found, and again.
 
     Args:
         fit: to points.
@@ -120,6 +120,7 @@ def fit_to_pictures(
         landmarks_model: (6, 3) in the same frame.
         model: the shape model.
         fit_settings: the priors besides the pictures.
+        rounds: how often patches are registered by the surface that the last round found.
         progress: reported a frame and an iteration.
 
     Returns:
@@ -129,10 +130,13 @@ def fit_to_pictures(
         FitError: no finite solution.
     """
     settings = TrackSettings()
-    for turn in range(ROUNDS):
-        part = progress.part(turn / ROUNDS, (turn + 1) / ROUNDS)
+    cameras = [camera.shrunk(pictures.longest_px) for camera in pictures.cameras]
+    with pool() as threads:
+        grays = list(threads.map(lambda camera: gray_picture(pictures.read(camera.name), camera), cameras))
+    for turn in range(rounds):
+        part = progress.part(turn / rounds, (turn + 1) / rounds)
         patches = usable_tracks(fit, references, model, settings)
-        tracks = register_patches(patches, pictures, fit, model, part.part(0.0, 0.8))
+        tracks = register_patches(patches, cameras, grays, fit, model, part.part(0.0, 0.8))
         found = refine_by_tracks(fit, tracks, landmarks_model, model, fit_settings, settings, part.part(0.8, 1.0))
         if turn and found.tracks == 0:
             break  # what the turn before found stays
@@ -140,12 +144,20 @@ def fit_to_pictures(
     return refined
 
 
-def register_patches(tracks: Tracks, pictures: Pictures, fit: ShapeFit, model: ShapeModel, progress: Progress) -> Tracks:
+def gray_picture(picture: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return the (H, W) uint8 grey of a BGR picture in the size of a camera's."""
+    return cv2.cvtColor(shrunk_picture(picture, camera), cv2.COLOR_BGR2GRAY)
+
+
+def register_patches(
+    tracks: Tracks, cameras: list[Camera], grays: list[np.ndarray], fit: ShapeFit, model: ShapeModel, progress: Progress
+) -> Tracks:
     """Look for the tracks' reference pixels in the neighbouring pictures.
 
     Args:
         tracks: only their reference sightings are used.
-        pictures: of the tracks' frames.
+        cameras: of the tracks' frames.
+        grays: their (H, W) uint8 pictures.
         fit: it should not be wrong by more than some mm.
         model: the fit's model.
         progress: reported a frame.
@@ -153,30 +165,29 @@ def register_patches(tracks: Tracks, pictures: Pictures, fit: ShapeFit, model: S
     Returns:
         those tracks that lie on the surface and are found in at least one other frame.
     """
-    surface = _fitted_surface(fit, model)
-    cameras = [camera.shrunk(pictures.longest_px) for camera in pictures.cameras]
-    neighbours = _neighbours(cameras)
-    last_needed = [max([i, *(k for k, others in enumerate(neighbours) if i in others)]) for i in range(len(cameras))]
-    reference, views = tracks.frames[:, 0], {}
-    slots = 1 + 2 * len(ANGLES_DEGREES)
+    surface, neighbours = _fitted_surface(fit, model), _neighbours(cameras)
+    reference, slots = tracks.frames[:, 0], 1 + 2 * len(ANGLES_DEGREES)
     frames, seen = np.full((len(reference), slots), -1), np.full((len(reference), slots, 2), np.nan)
     frames[:, 0], seen[:, 0] = reference, tracks.seen[:, 0]
-    for i, camera in enumerate(cameras):
-        progress(i / len(cameras), f"patches of frame {i + 1} of {len(cameras)}")
-        views = {j: view for j, view in views.items() if last_needed[j] >= i}
-        new = [j for j in (i, *neighbours[i]) if j not in views]
-        views |= {j: _view(cameras[j], pictures.read(cameras[j].name), surface) for j in new}
-        own = np.flatnonzero(reference == i)
+
+    def find_in_neighbours(i: int) -> None:
+        """Fill the rows of the tracks of a frame."""
+        own, camera = np.flatnonzero(reference == i), cameras[i]
         pixels = camera.project(camera.center_world + camera.rays_of_normalized_world(tracks.seen[own, 0]))[0] - 0.5
         points, covered = views[i].points_at(pixels)
         own, pixels, points = own[covered], pixels[covered], points[covered]
         if len(own) == 0:
-            continue
+            return
         patches = _Patches.about(views[i], pixels)
         for slot, j in enumerate(neighbours[i], start=1):
             there, found = _find(patches, points, views[i], views[j])
             frames[own[found], slot] = j
             seen[own[found], slot] = cameras[j].normalized(there[found] + 0.5)
+
+    with pool() as threads:
+        views = list(threads.map(lambda camera, gray: _view(camera, gray, surface), cameras, grays))
+        for i, _ in enumerate(threads.map(find_in_neighbours, range(len(cameras)))):
+            progress(i / len(cameras), f"patches of frame {i + 1} of {len(cameras)}")
     return replace(tracks, frames=frames, seen=seen).only((frames[:, 1:] >= 0).any(axis=1))
 
 
@@ -200,9 +211,8 @@ def _fitted_surface(fit: ShapeFit, model: ShapeModel) -> _Surface:
     return _Surface(to_aligned.apply(level.vertices), normals, SURFACE_CELL * to_aligned.scale)
 
 
-def _view(camera: Camera, picture: np.ndarray, surface: _Surface) -> _View:
+def _view(camera: Camera, gray: np.ndarray, surface: _Surface) -> _View:
     """Draw the depth of the surface: at a cell's centre, the mean over the tangent planes of the vertices in it."""
-    gray = cv2.cvtColor(shrunk_picture(picture, camera), cv2.COLOR_BGR2GRAY)
     sight = Sight.of(camera, surface.vertices, surface.normals)
     pixels, depth = sight.pixels, sight.depth
     cell = max(1.3 * camera.intrinsics[0, 0] * surface.spacing / float(np.median(depth)), 1.0)

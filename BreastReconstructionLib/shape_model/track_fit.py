@@ -240,14 +240,21 @@ class _Sums:
         """
         self.information += weight * (by_depth**2).sum(axis=1)
         self.moment += weight * (by_depth * error).sum(axis=1)
-        row = np.arange(len(weight))[:, None]
-        columns = [MOTIONS * frame[:, None] + np.arange(MOTIONS) for frame, _ in by_motions]
-        for column, (_, by_motion) in zip(columns, by_motions, strict=True):
+        row, frames = np.arange(len(weight))[:, None], len(self.gradient) // MOTIONS
+        for frame, by_motion in by_motions:
             weighted = weight[:, None, None] * by_motion
-            np.add.at(self.mixed, (row, column), np.einsum("ti,tij->tj", by_depth, weighted))
-            np.add.at(self.gradient, column, np.einsum("ti,tij->tj", error, weighted))
-            for other, (_, by_other) in zip(columns, by_motions, strict=True):
-                np.add.at(self.matrix, (column[:, :, None], other[:, None]), np.einsum("tki,tkj->tij", weighted, by_other))
+            # A track's two frames are different ones, so no place is met twice.
+            self.mixed[row, MOTIONS * frame[:, None] + np.arange(MOTIONS)] += np.einsum("ti,tij->tj", by_depth, weighted)
+            self.gradient += _sum_by(frame, np.einsum("ti,tij->tj", error, weighted), frames).ravel()
+            for other, by_other in by_motions:
+                pair = _sum_by(frame * frames + other, np.einsum("tki,tkj->tij", weighted, by_other), frames**2)
+                self.matrix += pair.reshape(frames, frames, MOTIONS, MOTIONS).transpose(0, 2, 1, 3).reshape(self.matrix.shape)
+
+
+def _sum_by(index: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    """(count, C) sums of the (T, ...) values of each index."""
+    columns = values.reshape(len(values), -1).T
+    return np.stack([np.bincount(index, column, count) for column in columns], axis=1)
 
 
 def _sum_sightings(joint: _Joint, intersection: _Intersection, problem: _Problem) -> _Sums:

@@ -3,7 +3,8 @@
 - fit: ours against the published procedure on the same clouds: time, memory, error.
 - extraction: our surface against the published dense grid of the same code: time, memory, how far they lie apart.
 - preview: a rough surface from a code, as a slider needs it.
-- demo, draft: the bundled sample through the command line: stages, time, peak memory, error.
+- demo, draft: the bundled sample through the command line: stages, time, peak memory, error; beside the version before.
+- busy: the sample in draft beside four programs that never rest: time and CPU time against alone.
 - videos: five further phantom videos (other bodies, skins, rooms, paths, lenses): a table.
 - outside: bodies and clutter that no training and no tuning saw: errors, landmarks, and the stated uncertainty.
 - clinic: skin of CT and MRI, registration, geodesics, volumes against twins, change between visits.
@@ -31,6 +32,7 @@ PARTS = (
     "preview",
     "demo",
     "draft",
+    "busy",
     "videos",
     "outside",
     "clinic",
@@ -122,6 +124,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
         "preview": lambda: model_parts.preview(options.repeats),
         "demo": lambda: video_parts.demo(folder, "normal"),
         "draft": lambda: video_parts.demo(folder, "draft"),
+        "busy": lambda: video_parts.busy(folder),
         "videos": lambda: video_parts.videos(folder),
         "outside": lambda: outside(folder),
         "clinic": lambda: clinic(folder),

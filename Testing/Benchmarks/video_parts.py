@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from BreastReconstructionLib.capabilities.torso import TORSO
-from BreastReconstructionLib.capabilities.torso.stages import ALIGN, FRAMES, SURFACE, SurfaceOptions
+from BreastReconstructionLib.capabilities.torso.stages import ALIGN, FRAMES, SURFACE, FitOptions, SurfaceOptions
 from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.core.progress import Progress
 from BreastReconstructionLib.core.resources import resource_path
@@ -35,25 +35,54 @@ VIDEOS = (
 )
 # Coarse surfaces suffice to compare fits: vertices lie on the zero level.
 SCORED_DETAIL_MM = 4.0
+# The version that speed is set against, by its commit: 0.10.0.
+BEFORE = "53cba9d"
+BUSY_LOOPS = 4
 GROWTH_FRAMES = (15, 30, 60, 120)
 
 
-def command(*arguments) -> tuple[int, float, float, str]:
+def command(*arguments, code: Path | None = None) -> tuple[int, float, float, str]:
     """Run the command line; return its exit code, seconds, peak memory in GB, and what it printed.
 
     It is started from a small process: Linux counts what the starting process holds as memory of the started one.
+
+    Args:
+        arguments: of the command line.
+        code: folder of another version of the program.
     """
-    return measured(_command, *arguments).value
+    run = measured(_command, code, *arguments).value
+    return run["code"], run["seconds"], run["peak_gb"], run["text"]
 
 
-def _command(*arguments) -> tuple[int, float, float, str]:
+def _command(code: Path | None, *arguments) -> dict:
+    """Run the command line of a version of the program; also tells the seconds of all cores together."""
     start = time.perf_counter()
     words = [sys.executable, "-m", "BreastReconstructionLib", *map(str, arguments)]
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    where = {} if code is None else {"cwd": code, "env": {**os.environ, "PYTHONPATH": str(code)}}
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **where)
     text = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)  # this child's own peak, not the largest of all
     process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, time.perf_counter() - start, peak_gb_of(usage), text
+    return {
+        "code": process.returncode,
+        "seconds": time.perf_counter() - start,
+        "peak_gb": peak_gb_of(usage),
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "text": text,
+    }
+
+
+def version_before(folder: Path) -> Path | None:
+    """Return the code of BEFORE, taken from the history; None where there is no history."""
+    code = folder / f"version-{BEFORE}"
+    if not code.exists():
+        root = Path(__file__).parents[2]
+        packed = subprocess.run(["git", "-C", root, "archive", BEFORE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if packed.returncode != 0:
+            return None
+        code.mkdir()
+        subprocess.run(["tar", "x", "-C", code], input=packed.stdout, check=True)
+    return code
 
 
 def stages_of(case: Path) -> dict[str, float]:
@@ -76,7 +105,27 @@ def demo(folder: Path, quality: str) -> dict:
     for key in ("as_delivered", "after_similarity", "surface_to_truth"):
         print(f"  {key:17s}" + "  ".join(f"{name} {value:.2f}" for name, value in accuracy[key].items()))
     print("  landmarks_mm     " + "  ".join(f"{name} {value:.1f}" for name, value in accuracy["landmarks_mm"].items()))
-    return {"seconds": seconds, "peak_gb": peak, "accuracy": accuracy, "stages": stages_of(case)}
+    result = {"seconds": seconds, "mean_mm": accuracy["as_delivered"]["mean_mm"], "peak_gb": peak}
+    earlier = version_before(folder)
+    if earlier is not None:
+        _, seconds_before, _, _ = command("demo", "--quality", quality, "-o", folder / f"before-{quality}", code=earlier)
+        result |= {"seconds_before": seconds_before, "ratio_to_before": seconds / seconds_before}
+        print(f"  the version before ({BEFORE}): {seconds_before:.0f} s; ratio {result['ratio_to_before']:.2f}")
+    return result | {"accuracy": accuracy, "stages": stages_of(case)}
+
+
+def busy(folder: Path) -> dict:
+    """The bundled sample in draft, alone and beside four loops that never rest: how much longer, and how much more work."""
+    alone = measured(_command, None, "demo", "--quality", "draft", "-o", folder / "busy-alone").value
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(BUSY_LOOPS)]
+    try:
+        beside = measured(_command, None, "demo", "--quality", "draft", "-o", folder / "busy-beside").value
+    finally:
+        for loop in loops:
+            loop.kill()
+    result = {name: beside[name] / alone[name] for name in ("seconds", "cpu_seconds")}
+    print(f"{BUSY_LOOPS} busy loops: {result['seconds']:.2f} times as long, {result['cpu_seconds']:.2f} times the CPU time")
+    return {"seconds_ratio": result["seconds"], "cpu_ratio": result["cpu_seconds"], "alone": alone, "beside": beside}
 
 
 def videos(folder: Path) -> list[dict]:
@@ -129,7 +178,7 @@ def points(folder: Path) -> dict:
         aligned = inputs.result(ALIGN)
         equal = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings)
         weighted = fit_shape(aligned.points_model, aligned.landmarks_model, model, settings, noise_model=aligned.noise_model)
-        refined = refine_by_pictures(weighted, inputs, model, settings, Progress()).fit
+        refined = refine_by_pictures(weighted, inputs, model, settings, FitOptions(), Progress()).fit
         errors = [_fit_error_mm(inputs, truth, fit) for fit in (equal, weighted, refined)]
         print(f"{name:16s}" + "".join(f"  {error:13.3f}" for error in errors), flush=True)
         result[name] = dict(zip(("equal_mm", "weighted_mm", "pictures_mm"), errors, strict=True))

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from BreastReconstructionLib.core.errors import LandmarkError
 from BreastReconstructionLib.geometry.transforms import fit_similarity
 from BreastReconstructionLib.landmarks.files import read_landmarks
 from BreastReconstructionLib.landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL
@@ -12,6 +13,8 @@ from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
 from BreastReconstructionLib.measurement.accuracy import read_truth
 from BreastReconstructionLib.mesh.files import read_mesh
 from BreastReconstructionLib.mesh.signed_distance import signed_distance
+from BreastReconstructionLib.phantom import landmark_pictures as landmark_pictures_module
+from BreastReconstructionLib.phantom.landmark_pictures import SIDE_PX, LandmarkPictures, landmark_pictures
 from BreastReconstructionLib.phantom.torso import is_proper_solid, sample_torso, self_intersections
 from BreastReconstructionLib.phantom.video import PhantomVideoSettings, write_phantom_video
 from Testing.conftest import run_cli
@@ -149,3 +152,26 @@ def test_the_sample_is_no_training_torso(sample):
     truth = read_truth(sample)
     exact = fit_similarity(truth.landmarks_ras, sample_torso(seed)[0].landmarks_ras, with_scale=True)
     assert exact.scale == pytest.approx(1.0, abs=1e-6)
+
+
+def test_pictures_of_landmarks_are_kept_and_say_what_is_seen(tmp_path):
+    command = ("phantom", "landmark-pictures", "--seed", 3, "--views", 3, "-o", tmp_path)
+    assert run_cli(*command).returncode == 0
+    path = tmp_path / "landmarks-000003.npz"
+    found, written = LandmarkPictures.load([path]), path.stat().st_mtime_ns
+    assert found.pictures.shape == (3, SIDE_PX, SIDE_PX, 3)
+    assert found.pixels.shape == (3, 6, 2)
+    inside = ((found.pixels > 0) & (found.pixels < SIDE_PX)).all(axis=2)
+    assert not (found.visible & ~inside).any()
+    assert found.visible.any()
+    assert run_cli(*command).returncode == 0
+    assert path.stat().st_mtime_ns == written  # drawn once
+
+
+def test_under_a_plaster_no_nipple_is_seen_and_a_file_of_another_kind_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(landmark_pictures_module, "CLUTTER_SHARES", {"plaster": 1.1})
+    found = landmark_pictures(4, 3)
+    assert not found.visible[:, 2].any()
+    (tmp_path / "other.npz").write_bytes(b"nothing")
+    with pytest.raises(LandmarkError):
+        LandmarkPictures.load([tmp_path / "other.npz"])

@@ -13,7 +13,13 @@ from BreastReconstructionLib.geometry.cameras import Camera
 from BreastReconstructionLib.geometry.transforms import Similarity
 from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
-from BreastReconstructionLib.shape_model.picture_patches import ANGLES_DEGREES, Pictures, fit_to_pictures, register_patches
+from BreastReconstructionLib.shape_model.picture_patches import (
+    ANGLES_DEGREES,
+    Pictures,
+    fit_to_pictures,
+    gray_picture,
+    register_patches,
+)
 from BreastReconstructionLib.shape_model.tracks import Tracks
 from Testing.cameras import on_arc
 
@@ -73,11 +79,16 @@ def fitted(model, filmed_points):
     return fit_shape(filmed_points, landmarks, model), landmarks
 
 
+def registered(references, pictures, fit, model):
+    grays = [gray_picture(pictures.read(camera.name), camera) for camera in pictures.cameras]
+    return register_patches(references, pictures.cameras, grays, fit, model, Progress())
+
+
 def test_patches_are_found_though_the_surface_is_wrong_by_2_mm(filmed):
     model, pictures, references, points = filmed
     exact = replace(fitted(model, points)[0], code=model.latent_mean.numpy(), refinement=Similarity(1.0, np.eye(3), np.zeros(3)))
     wrong = replace(exact, refinement=Similarity(1.0, np.eye(3), SHIFT))
-    found = register_patches(references, pictures, wrong, model, Progress())
+    found = registered(references, pictures, wrong, model)
     assert len(found.depth) > 0.8 * len(references.depth)
     errors, guesses = [], []
     key = {tuple(row): k for k, row in enumerate(np.column_stack([references.frames[:, 0], references.seen[:, 0]]).tolist())}
@@ -98,7 +109,7 @@ def test_patches_are_found_though_the_surface_is_wrong_by_2_mm(filmed):
 def test_neighbours_are_chosen_by_angle_not_by_number(filmed):
     model, pictures, references, points = filmed
     fit, _ = fitted(model, points)
-    found = register_patches(references, pictures, fit, model, Progress())
+    found = registered(references, pictures, fit, model)
     from_first = np.unique(found.frames[found.frames[:, 0] == 0, 1:])
     assert set(from_first) - {-1} == {1, 2, 3, 4, 6}
     assert max(ANGLES_DEGREES) == 36.0
@@ -108,7 +119,7 @@ def test_a_fit_to_blurred_points_is_mended_by_the_pictures(filmed):
     model, pictures, references, points = filmed
     bulged = points + 0.04 * np.clip(points[:, 2:], 0, None) * np.array([0.0, 0.0, 1.0])
     before, landmarks = fitted(model, bulged)
-    refined = fit_to_pictures(before, references, pictures, landmarks, model, FitSettings(), Progress())
+    refined = fit_to_pictures(before, references, pictures, landmarks, model, FitSettings(), 2, Progress())
 
     def error_mm(fit):
         shape = Shape.of(model, torch.from_numpy(fit.code))
@@ -122,7 +133,7 @@ def test_a_fit_to_blurred_points_is_mended_by_the_pictures(filmed):
 def test_too_few_patches_leave_the_fit_as_it_is(filmed):
     model, pictures, references, points = filmed
     before, landmarks = fitted(model, points)
-    refined = fit_to_pictures(before, references.only(np.arange(60)), pictures, landmarks, model, FitSettings(), Progress())
+    refined = fit_to_pictures(before, references.only(np.arange(60)), pictures, landmarks, model, FitSettings(), 2, Progress())
     assert refined.tracks == 0
     assert refined.fit is before
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from ...core.progress import Progress
+from ...core.threads import read_ahead
 from ...geometry.cameras import Camera
 from ...geometry.pictures import sample_picture
 from ...measurement.skin import SkinTone
@@ -63,9 +64,9 @@ def see_vertices(
     views, looked = np.zeros(len(vertices), int), np.zeros(len(vertices), int)
     total, weight = np.zeros((len(vertices), 3)), np.zeros(len(vertices))
     looking, skin = np.zeros(len(vertices)), np.zeros(len(vertices))
-    for done, (name, camera) in enumerate(cameras.items()):
+    ahead = read_ahead(read_picture, list(cameras))
+    for done, (camera, picture) in enumerate(zip(cameras.values(), ahead, strict=True)):
         visible, pixels, cosine = visible_vertices(camera, vertices, normals)
-        picture = read_picture(name)
         chosen = np.flatnonzero(visible)
         views[chosen] += 1
         places, share = pixels[chosen] - 0.5, cosine[chosen] ** 2

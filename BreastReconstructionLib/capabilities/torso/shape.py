@@ -30,20 +30,22 @@ def run_fit(options: FitOptions, inputs: Inputs, folder: Path, progress: Progres
     fit = (fit_first_order if options.first_order_fit else fit_shape)(
         aligned.points_model, aligned.landmarks_model, model, settings, progress.part(0.0, 0.2), noise_model=aligned.noise_model
     )
-    refined = refine_by_pictures(fit, inputs, model, settings, progress.part(0.2, 1.0))
+    refined = refine_by_pictures(fit, inputs, model, settings, options, progress.part(0.2, 1.0))
     refined.save(folder)
     # Said before the surface is computed; the metric scale follows with the surface, here the model's mean one serves.
     write_motion(folder, largest_motion(refined.motion) * model.mm_per_unit)
 
 
-def refine_by_pictures(fit: ShapeFit, inputs: Inputs, model: ShapeModel, settings: FitSettings, progress: Progress) -> TrackFit:
+def refine_by_pictures(
+    fit: ShapeFit, inputs: Inputs, model: ShapeModel, settings: FitSettings, options: FitOptions, progress: Progress
+) -> TrackFit:
     """Refine a fit to this case's points by its pictures."""
     aligned = inputs.result(ALIGN)
     references, cameras = References.load(inputs.folder(DENSE)), inputs.result(CAMERAS).cameras
     moved = [cameras[name].moved(aligned.world_to_model) for name in references.names]
     points = aligned.world_to_model.apply(references.points_world.astype(float))
-    pictures = Pictures(moved, inputs.result(FRAMES).read, inputs.options(DENSE).flow_pixels)
+    pictures = Pictures(moved, inputs.result(FRAMES).read, options.patch_pixels)
     # Hair within a patch would be followed instead of the skin: with it, the surface lay 4 mm too far out beneath.
     bare = aligned.is_skin(points, margin=PATCH_SIDE / 2)
     tracks = Tracks.of(moved, references.frames, references.normalized, points).only(bare)
-    return fit_to_pictures(fit, tracks, pictures, aligned.landmarks_model, model, settings, progress)
+    return fit_to_pictures(fit, tracks, pictures, aligned.landmarks_model, model, settings, options.patch_rounds, progress)

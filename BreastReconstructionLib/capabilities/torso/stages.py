@@ -75,7 +75,7 @@ class CamerasOptions:
     vggsfm_checkout: Path | None = option(None, by_hand=True, in_key=False, metavar="FOLDER", help="your VGGSfM source folder")
     feature_pixels: int = option(
         960,
-        draft=640,
+        draft=480,
         metavar="PX",
         within=(320, 4096),
         unit="px",
@@ -90,7 +90,7 @@ class DenseOptions:
     """Points on the patient, measured between the pictures."""
 
     flow_pixels: int = option(
-        1920,
+        1440,
         draft=960,
         metavar="PX",
         within=(320, 4096),
@@ -147,6 +147,25 @@ class FitOptions:
     )
     first_order_fit: bool = option(
         False, advanced=True, help="fit by Adam: slower, for fits that do not converge", label="First-order fit"
+    )
+    patch_pixels: int = option(
+        1920,
+        draft=960,
+        metavar="PX",
+        within=(320, 4096),
+        unit="px",
+        advanced=True,
+        help="longer side of the pictures in which patches of skin are found again",
+        label="Pictures for patches",
+    )
+    patch_rounds: int = option(
+        2,
+        draft=1,
+        metavar="N",
+        within=(1, 4),
+        advanced=True,
+        help="how often patches are found anew, by the surface that they gave the time before",
+        label="Rounds of patches",
     )
 
 
@@ -247,7 +266,7 @@ CAMERAS: Stage[CamerasOptions, CameraReconstruction] = Stage(
     work=f"{_HERE}.cameras:run",
     sources=f"{_HERE}.sources:sources_of_cameras",
     check=f"{_HERE}.sources:check_cameras",
-    revision=1,
+    revision=2,
     share=0.24,
     section="cameras",
 )
@@ -258,7 +277,7 @@ DENSE: Stage[DenseOptions, DenseCloud] = Stage(
     result="sfm.dense:DenseCloud",
     needs=(FRAMES, CAMERAS),
     work=f"{_HERE}.cameras:run_dense",
-    revision=1,
+    revision=2,
     share=0.14,
     section="cameras",
 )
@@ -308,7 +327,7 @@ FIT: Stage[FitOptions, TrackFit] = Stage(
     result="shape_model.tracks:TrackFit",
     needs=(FRAMES, CAMERAS, DENSE, ALIGN),
     work=f"{_HERE}.shape:run_fit",
-    revision=2,
+    revision=3,
     share=0.11,
     section="surface",
 )
@@ -319,7 +338,7 @@ REFINE: Stage[RefineOptions, Refinement] = Stage(
     result=f"{_HERE}.results:Refinement",
     needs=(FRAMES, CAMERAS, ALIGN, FIT),
     work=f"{_HERE}.refine:run",
-    revision=2,
+    revision=3,
     share=0.25,
     section="surface",
 )
@@ -330,7 +349,7 @@ SURFACE: Stage[SurfaceOptions, Surface] = Stage(
     result=f"{_HERE}.results:Surface",
     needs=(FRAMES, CAMERAS, DENSE, LANDMARKS, ALIGN, SCALE, FIT, REFINE),
     work=f"{_HERE}.surface:run",
-    revision=4,
+    revision=5,
     share=0.15,
     section="surface",
 )

@@ -102,9 +102,8 @@ def _mesh(
     fit, aligned = found.fit, inputs.result(ALIGN)
     fit_to_patient = world_to_patient.after(world_to_fit(inputs, fit).inverse())
     fine_mm = options.detail_mm
-    flat_mm = max(fine_mm, min(2.0 * fine_mm, LARGEST_FLAT_MM))
-    cells = (mm / fit_to_patient.scale for mm in (fine_mm, flat_mm))
-    shape = mesh_of_code(model.on(fastest_device()), torch.from_numpy(fit.code), *cells, refinement.at).mesh
+    fine, flat = np.array([fine_mm, max(fine_mm, min(2.0 * fine_mm, LARGEST_FLAT_MM))]) / fit_to_patient.scale
+    shape = mesh_of_code(model.on(fastest_device()), torch.from_numpy(fit.code), fine, flat, refinement.at).mesh
     mesh = shape.moved(fit_to_patient, Frame.PATIENT)
     unrefined, normals = mesh.vertices, mesh.normals
     assert normals is not None

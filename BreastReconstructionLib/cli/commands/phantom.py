@@ -31,7 +31,10 @@ def add(commands: Commands) -> None:
     picture.add_argument("--lateral", action="store_true", help="the same bone, the patient turned by a quarter to the left")
     words = "largest turn of the bone about each axis from the standard position (default 12)"
     picture.add_argument("--turn", type=float, default=12.0, metavar="DEGREES", help=words)
-    for sub in (torso, video, scan, thing, lungs, bones, picture):
+    seen = kinds.add("landmark-pictures", "pictures of bodies, with the places of their landmarks", _seen)
+    seen.add_argument("--count", type=int, default=1, metavar="N", help="how many bodies (default 1)")
+    seen.add_argument("--views", type=int, default=10, metavar="N", help="pictures of each (default 10)")
+    for sub in (torso, video, scan, thing, lungs, bones, picture, seen):
         sub.add_argument("--seed", type=int, default=0, help="which body; the same seed gives the same files")
         sub.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder to write to")
     video.add_argument("--frames", type=int, default=100, help="number of frames, at 10 a second (default 100)")
@@ -41,7 +44,7 @@ def add(commands: Commands) -> None:
     video.add_argument("--distance", type=float, default=900.0, metavar="MM", help="of the phone to the chest")
     video.add_argument("--sweep", type=float, default=180.0, metavar="DEGREES", help="how far around the phone goes")
     video.add_argument("--population", choices=POPULATION_NAMES, default="plain", help="which bodies (default plain)")
-    words = "what else is seen: hair, necklace, straps, waistband, short-arm, drift, sharpened, gloss, uneven-light"
+    words = "hair, necklace, straps, waistband, short-arm, plaster, no-nipple, drift, sharpened, gloss, uneven-light"
     video.add_argument("--clutter", nargs="+", default=(), metavar="WHAT", help=words)
     words = "what the shape model does not know: scars, folds, moles, nipples, stretch-marks, ripples"
     video.add_argument("--details", nargs="+", default=(), metavar="WHAT", help=words)
@@ -80,6 +83,16 @@ def _torso(options: argparse.Namespace, console: Console) -> None:
     landmarks = dict(zip(LANDMARK_NAMES, torso.landmarks_ras, strict=True))
     write_landmarks_mrk_json(options.output / "landmarks.mrk.json", landmarks)
     console.say(f"The torso of seed {options.seed} is in {options.output}.", folder=str(options.output))
+
+
+def _seen(options: argparse.Namespace, console: Console) -> None:
+    from ...core.errors import OptionError
+    from ...phantom.landmark_pictures import draw_landmark_pictures
+
+    if min(options.count, options.views) < 1:
+        raise OptionError("--count and --views are at least 1.")
+    paths = draw_landmark_pictures(options.output, options.seed, options.count, options.views, console.progress("phantom"))
+    console.say(f"Pictures of {len(paths)} bodies are in {options.output}.", folder=str(options.output))
 
 
 def _video(options: argparse.Namespace, console: Console) -> None:
