@@ -42,7 +42,7 @@ def test_things_lie_on_the_skin_and_stand_out_of_it(torso):
     from BreastReconstructionLib.phantom.basis import load_torso_basis
 
     things = things_on(torso.body_ras, load_torso_basis().body_faces, torso.landmarks_ras, ON_BODY, 1)
-    assert len(things) == 5  # hair, chain and pendant, straps, waistband
+    assert len(things) == 6  # hair, chain and pendant, straps, waistband, plaster
     tree = cKDTree(torso.body_ras)
     for thing in things:
         assert len(thing.points) > 100

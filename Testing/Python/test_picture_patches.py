@@ -143,5 +143,5 @@ def test_frames_that_see_nothing_of_the_surface_find_nothing(filmed):
     fit, _ = fitted(model, points)
     turn = np.diag([-1.0, 1.0, -1.0])
     away = [replace(view, rotation=turn @ view.rotation, translation=turn @ view.translation) for view in pictures.cameras]
-    found = register_patches(references, replace(pictures, cameras=away), fit, model, Progress())
+    found = registered(references, replace(pictures, cameras=away), fit, model)
     assert len(found.depth) == 0
