@@ -26,8 +26,6 @@ RESTING = {
     "OPENCV_THREAD_POOL_ACTIVE_WAIT_MAIN": "0",
 }
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
-# Of nice(1): a little below the others, so that Slicer stays usable. Each step takes a tenth of a share.
-NICENESS = 1
 
 
 def cores() -> int:
@@ -72,12 +70,15 @@ def rest_while_waiting() -> None:
 
 
 def give_way() -> None:
-    """Let other programs go first, in small things: this one is never urgent for the machine."""
-    if hasattr(os, "SCHED_BATCH"):  # waking up, it displaces nobody; its share of a busy machine stays
+    """Let other programs go first in small things, so that Slicer stays usable; this one's share of a busy machine stays.
+
+    On Linux it displaces nobody when it wakes up; elsewhere its priority is the next lower one.
+    """
+    if hasattr(os, "SCHED_BATCH"):
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    if hasattr(os, "nice"):
-        os.nice(NICENESS)
-    elif os.name == "nt":
+    elif hasattr(os, "nice"):
+        os.nice(1)
+    else:
         _below_normal()
 
 

@@ -36,8 +36,8 @@ def test_the_command_line_lets_libraries_rest_but_keeps_what_the_user_set():
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="Linux alone has this kind of scheduling")
 def test_a_run_gives_way_to_other_programs():
-    words = "from BreastReconstructionLib.core.threads import give_way; give_way(); print(os.sched_getscheduler(0), os.nice(0))"
-    assert said_by(words) == f"{os.SCHED_BATCH} {os.nice(0) + threads.NICENESS}"
+    words = "from BreastReconstructionLib.core.threads import give_way; give_way(); print(os.sched_getscheduler(0))"
+    assert said_by(words) == str(os.SCHED_BATCH)
 
 
 def test_reading_ahead_keeps_the_order():
