@@ -16,7 +16,7 @@ from ..landmarks.files import read_landmarks
 from ..landmarks.names import LANDMARK_NAMES
 from ..mesh.distance import closest_on_mesh, summary_mm
 from ..mesh.files import read_mesh
-from ..mesh.mesh import TriangleMesh, sample_surface, vertex_normals
+from ..mesh.mesh import TriangleMesh, sample_surface, vertex_areas, vertex_normals
 from ..mesh.registration import register_to_surface
 from ..mesh.visibility import visible_vertices
 from .regions import DETAILS, REGIONS, Evidence, regions
@@ -156,10 +156,9 @@ def _sample(truth: Truth, scored: np.ndarray) -> np.ndarray:
 
 
 def _seen_sample(surface: TriangleMesh, truth: Truth, transform: Similarity) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Surface vertices that frames saw: indices, (N, 3) places in the frame of the truth, nearest true vertices."""
-    rng = np.random.default_rng(0)
-    seen = np.flatnonzero(surface.scalars["views"] >= FEWEST_VIEWS)
-    chosen = rng.choice(seen, min(SAMPLES, len(seen)), replace=False)
+    """Surface vertices that frames saw, by area: indices, (N, 3) places in the frame of the truth, nearest true vertices."""
+    area = vertex_areas(surface.vertices, surface.faces) * (surface.scalars["views"] >= FEWEST_VIEWS)
+    chosen = np.random.default_rng(0).choice(len(area), SAMPLES, p=area / area.sum()) if area.any() else np.empty(0, int)
     points = transform.inverse().apply(surface.vertices[chosen])
     return chosen, points, cKDTree(truth.vertices_ras).query(points)[1]
 

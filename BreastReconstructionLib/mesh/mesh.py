@@ -114,6 +114,20 @@ def triangle_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
 
 
+def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Return the (V,) share of the surface that each vertex stands for: a third of its triangles' areas."""
+    return np.bincount(faces.ravel(), np.repeat(triangle_areas(vertices, faces) / 3.0, 3), len(vertices))
+
+
+def weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
+    """Return the value below which a share of the weight of (N,) values lies; NaN if there is none."""
+    if not len(values):
+        return float("nan")
+    order = np.argsort(values)
+    below = np.cumsum(weights[order])
+    return float(values[order][min(np.searchsorted(below, share * below[-1]), len(values) - 1)])
+
+
 def sample_surface(
     vertices: np.ndarray, faces: np.ndarray, count: int, rng: np.random.Generator, weight: np.ndarray | float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from BreastReconstructionLib.mesh.halving import bent_edges, edges_of, halved
+from BreastReconstructionLib.mesh.mesh import vertex_areas, weighted_quantile
 
 pytestmark = pytest.mark.fast
 
@@ -36,3 +37,17 @@ def test_an_edge_is_bent_by_the_height_of_its_arc():
     bent = lambda tolerance: bent_edges(vertices, vertices / 10.0, np.array([[0, 1]]), tolerance)[0]
     assert bent(0.98 * height)
     assert not bent(1.02 * height)
+
+
+def test_shares_of_a_surface_do_not_depend_on_its_triangles():
+    vertices, faces = np.asarray(BALL.vertices), np.asarray(BALL.faces)
+    edges, numbers = edges_of(faces)
+    upper = (vertices[edges] > 0).all(axis=1)[:, 2]
+    finer = halved(faces, edges, numbers, upper, len(vertices))
+    everything = np.concatenate([vertices, vertices[edges[upper]].mean(axis=1)])
+    area = vertex_areas(everything, finer)
+    assert area.sum() == pytest.approx(BALL.area, rel=1e-9)
+    height = everything[:, 2]
+    assert np.median(height) > 2.0
+    assert weighted_quantile(height, area, 0.5) == pytest.approx(0.0, abs=0.7)
+    assert np.isnan(weighted_quantile(np.empty(0), np.empty(0), 0.5))

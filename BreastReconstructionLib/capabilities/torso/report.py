@@ -16,7 +16,7 @@ from ...landmarks.names import LANDMARK_NAMES
 from ...measurement.accuracy import read_truth, score
 from ...measurement.residuals import doubt_of_residuals, scatter_about_neighbours
 from ...measurement.skin import doubts_of_skin
-from ...mesh.mesh import TriangleMesh
+from ...mesh.mesh import TriangleMesh, vertex_areas, weighted_quantile
 from ...mesh.picture import outlines
 from ...shape_model.align import AlignedCloud
 from ...shape_model.model import ShapeModel
@@ -94,7 +94,8 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
     scale, mesh, at = surface.scale, surface.mesh, surface.landmarks_ras
     mm_per_unit = scale.mm_per_world / world_to_fit(inputs, fit).scale
     motion_mm = largest_motion(inputs.result(FIT).motion) * mm_per_unit
-    seen = mesh.scalars["views"] > 0
+    # Triangles differ in size: every share and quantile is one of the surface, not of its vertices.
+    seen, area = mesh.scalars["views"] > 0, vertex_areas(mesh.vertices, mesh.faces)
     placed = fit.refinement.apply(aligned.landmarks_model)
     landmark_distances_mm = np.linalg.norm(fit.anchors_model - placed, axis=1) * mm_per_unit
     return {
@@ -145,12 +146,12 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
         "surface": {
             "vertices": len(mesh.vertices),
             "faces": len(mesh.faces),
-            "seen_share": float(seen.mean()),
+            "seen_share": float(area[seen].sum() / max(area.sum(), 1e-9)),
             "shares_of_torso": shares(mesh),
-            "median_distance_to_points_mm": float(np.median(mesh.scalars["residual_mm"][seen])),
-            "median_uncertainty_mm": float(np.median(mesh.scalars["uncertainty_mm"][seen])),
+            "median_distance_to_points_mm": weighted_quantile(mesh.scalars["residual_mm"][seen], area[seen], 0.5),
+            "median_uncertainty_mm": weighted_quantile(mesh.scalars["uncertainty_mm"][seen], area[seen], 0.5),
             "refined": _refined(inputs.result(REFINE), mesh),
-            "p95_uncertainty_mm": float(np.percentile(mesh.scalars["uncertainty_mm"][seen], 95)),
+            "p95_uncertainty_mm": weighted_quantile(mesh.scalars["uncertainty_mm"][seen], area[seen], 0.95),
         },
         "doubts": [
             *_doubts_of_skin(aligned),
@@ -166,11 +167,12 @@ def _refined(refinement: Refinement, mesh: TriangleMesh) -> dict | None:
     """What the pictures moved; None if they were not asked."""
     if not len(refinement.vertices):
         return None
-    detail = np.abs(mesh.scalars["detail_mm"][mesh.scalars["torso"] > 0])
+    torso = mesh.scalars["torso"] > 0
+    detail, area = np.abs(mesh.scalars["detail_mm"][torso]), vertex_areas(mesh.vertices, mesh.faces)[torso]
     return {
-        "median_mm": float(np.median(detail)),
+        "median_mm": weighted_quantile(detail, area, 0.5),
         "largest_mm": float(detail.max()),
-        "share_beyond_1_mm": float((detail > 1.0).mean()),
+        "share_beyond_1_mm": float(area[detail > 1.0].sum() / max(area.sum(), 1e-9)),
         "share_by_pictures_alone": float((refinement.weakened > 0.5).mean()),
         "share_left_to_the_model": float((refinement.views < FEWEST_VIEWS).mean()),
     }
