@@ -101,15 +101,18 @@ def test_areolae_are_of_another_colour_and_skin():
 
 
 def test_shares_are_of_the_torso_alone_and_the_place_is_named():
-    evidence = np.array([1.0, 1.0, 0.0, 2.0, 2.0, 2.0])
-    torso = np.array([1.0, 1.0, 1.0, 1.0, 0.0, 0.0])
+    # Six triangles of one size, each with its own corners.
+    evidence = np.repeat([1.0, 1.0, 0.0, 2.0, 2.0, 2.0], 3)
+    torso = np.repeat([1.0, 1.0, 1.0, 1.0, 0.0, 0.0], 3)
+    corners = np.tile(np.eye(3), (6, 1))
     landmarks = sample_torso(1)[0].landmarks_ras
-    vertices = np.tile(landmarks[4] + [-20.0, 0.0, 0.0], (6, 1))
-    mesh = TriangleMesh(vertices, np.array([[0, 1, 2]]), Frame.PATIENT, scalars={"evidence": evidence, "torso": torso})
-    assert shares(mesh) == {"contradicted": 0.25, "measured": 0.5, "drawn": 0.25}
+    vertices = landmarks[4] + [-20.0, 0.0, 0.0] + corners
+    faces = np.arange(18).reshape(6, 3)
+    mesh = TriangleMesh(vertices, faces, Frame.PATIENT, scalars={"evidence": evidence, "torso": torso})
+    assert shares(mesh) == pytest.approx({"contradicted": 0.25, "measured": 0.5, "drawn": 0.25})
     assert contradicted_where(mesh, landmarks) == "at the left shoulder"
     half_way = (landmarks[2:4, 2].mean() + landmarks[1, 2]) / 2
-    flank = replace(mesh, vertices=np.tile([landmarks[5, 0] - 10.0, landmarks[5, 1] - 20.0, half_way], (6, 1)))
+    flank = replace(mesh, vertices=np.array([landmarks[5, 0] - 10.0, landmarks[5, 1] - 20.0, half_way]) + corners)
     assert contradicted_where(flank, landmarks) == "at the right flank"
 
 

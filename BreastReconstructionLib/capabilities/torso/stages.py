@@ -266,7 +266,7 @@ CAMERAS: Stage[CamerasOptions, CameraReconstruction] = Stage(
     work=f"{_HERE}.cameras:run",
     sources=f"{_HERE}.sources:sources_of_cameras",
     check=f"{_HERE}.sources:check_cameras",
-    revision=2,
+    revision=1,
     share=0.24,
     section="cameras",
 )
@@ -277,7 +277,7 @@ DENSE: Stage[DenseOptions, DenseCloud] = Stage(
     result="sfm.dense:DenseCloud",
     needs=(FRAMES, CAMERAS),
     work=f"{_HERE}.cameras:run_dense",
-    revision=2,
+    revision=1,
     share=0.14,
     section="cameras",
 )
