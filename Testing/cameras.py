@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from BreastReconstructionLib.geometry.cameras import Camera
+from BreastReconstructionLib.geometry.cameras import Camera, looking_along
 
 
 def facing_origin(name: str, center: list[float], up: list[float], size: tuple[int, int], focal_px: float) -> Camera:
     """Camera at a centre (3,), without distortion, that looks at the origin; size is (width, height) in pixels."""
     center = np.asarray(center, float)
-    forward = -center / np.linalg.norm(center)
-    right = np.cross(forward, up)
-    right /= np.linalg.norm(right)
-    rotation = np.stack([right, np.cross(forward, right), forward])
+    rotation = looking_along(-center, np.asarray(up))
     width, height = size
     intrinsics = np.array([[focal_px, 0, width / 2], [0, focal_px, height / 2], [0, 0, 1.0]])
     return Camera(name, width, height, intrinsics, np.zeros(5), rotation, -rotation @ center)

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -74,12 +75,13 @@ def give_way() -> None:
 
     On Linux it displaces nobody when it wakes up; elsewhere its priority is the next lower one.
     """
-    if hasattr(os, "SCHED_BATCH"):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    elif hasattr(os, "nice"):
-        os.nice(1)
-    else:
-        _below_normal()
+    with suppress(OSError):  # not allowed here: the run is as good without it
+        if hasattr(os, "SCHED_BATCH"):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        elif hasattr(os, "nice"):
+            os.nice(1)
+        else:
+            _below_normal()
 
 
 def give_back_memory() -> None:

@@ -85,6 +85,14 @@ class Camera:
         return Camera(self.name, self.width, self.height, self.intrinsics, self.distortion, rotation, translation)
 
 
+def looking_along(direction: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Return the (3, 3) rotation, world to camera, of a camera held upright that looks along a (3,) direction."""
+    forward = direction / np.linalg.norm(direction)
+    right = np.cross(forward, up)
+    right /= np.linalg.norm(right)
+    return np.stack([right, np.cross(forward, right), forward])
+
+
 def distort(normalized: np.ndarray, distortion: np.ndarray) -> np.ndarray:
     """Apply the Brown-Conrady model (OpenCV order k1, k2, p1, p2, k3) to (N, 2) coordinates on the plane z = 1."""
     k1, k2, p1, p2, k3 = distortion

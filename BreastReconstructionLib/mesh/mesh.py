@@ -119,6 +119,11 @@ def vertex_areas(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.bincount(faces.ravel(), np.repeat(triangle_areas(vertices, faces) / 3.0, 3), len(vertices))
 
 
+def weighted_share(chosen: np.ndarray, weights: np.ndarray) -> float:
+    """Return which share of the weight a (N,) choice has; 0 if nothing weighs anything."""
+    return float(weights[chosen].sum() / max(weights.sum(), 1e-9))
+
+
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
     """Return the value below which a share of the weight of (N,) values lies; NaN if there is none."""
     if not len(values):

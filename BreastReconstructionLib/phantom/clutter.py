@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ..landmarks.names import LANDMARK_NAMES, NIPPLES
 from ..mesh.mesh import vertex_normals
 from .texture import cloth_texture, plane_noise, value_noise
 
@@ -70,6 +71,11 @@ def is_absent(points: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Tell which (N, 3) points belong to the part of the left arm that a short arm lacks; for arms held off the trunk."""
     beside, above = (landmarks[4] - points)[:, 0], (points - landmarks[4])[:, 2]
     return (beside + 0.25 * above > 5.0) & (np.linalg.norm(points - landmarks[4], axis=1) > STUMP_MM)
+
+
+def hidden_landmarks(kinds: tuple[str, ...]) -> np.ndarray:
+    """Tell which of the (6,) landmarks no picture shows: under a plaster, or not there at all."""
+    return np.array([name == LANDMARK_NAMES[NIPPLES[0]] and bool({PLASTER, NO_NIPPLE} & set(kinds)) for name in LANDMARK_NAMES])
 
 
 def _raised(

@@ -11,10 +11,10 @@ from scipy.spatial.transform import Rotation
 from ..core.errors import LandmarkError
 from ..core.files import disk_errors, replacing
 from ..core.progress import Progress
-from ..geometry.cameras import Camera
+from ..geometry.cameras import Camera, looking_along
 from .basis import load_torso_basis
-from .clutter import HAIR, NECKLACE, NO_NIPPLE, PLASTER, SHORT_ARM, STRAPS, WAISTBAND
-from .rendering import SceneRenderer
+from .clutter import HAIR, NECKLACE, NO_NIPPLE, PLASTER, SHORT_ARM, STRAPS, WAISTBAND, hidden_landmarks
+from .rendering import UP, SceneRenderer
 from .studio import GLOSS, UNEVEN_LIGHT, build_studio
 from .torso import Torso, population_torso
 from .video import PhantomVideoSettings, lines_of_sight
@@ -111,8 +111,7 @@ def landmark_pictures(seed: int, views: int) -> LandmarkPictures:
     inside = ((pixels > 0) & (pixels < SIDE_PX)).all(axis=2)
     sight = lines_of_sight(torso.body_ras, load_torso_basis().body_faces)
     seen = np.array([sight(camera.center_world, torso.landmarks_ras) for camera in cameras])
-    hidden = np.array([False, False, PLASTER in clutter or NO_NIPPLE in clutter, False, False, False])
-    return LandmarkPictures(pictures, pixels.astype(np.float32), inside & seen & ~hidden)
+    return LandmarkPictures(pictures, pixels.astype(np.float32), inside & seen & ~hidden_landmarks(clutter))
 
 
 def _camera(torso: Torso, rng: np.random.Generator) -> Camera:
@@ -120,11 +119,8 @@ def _camera(torso: Torso, rng: np.random.Generator) -> Camera:
     target = torso.landmarks_ras[[0, 1]].mean(axis=0) + rng.normal(0, 60, 3)
     angle, distance = np.radians(rng.uniform(-100, 100)), rng.uniform(600, 1400)
     center = target + distance * np.array([np.sin(angle), np.cos(angle), 0]) + [0, 0, rng.normal(40, 140)]
-    forward = (target - center) / np.linalg.norm(target - center)
-    right = np.cross(forward, [0, 0, 1.0])
-    right /= np.linalg.norm(right)
-    upright = np.stack([right, np.cross(forward, right), forward])
-    rotation = Rotation.from_euler("z", rng.normal(0, 6), degrees=True).as_matrix() @ upright
+    roll = Rotation.from_euler("z", rng.normal(0, 6), degrees=True).as_matrix()
+    rotation = roll @ looking_along(target - center, UP)
     focal = SIDE_PX * rng.uniform(0.7, 1.15)
     intrinsics = np.array([[focal, 0, SIDE_PX / 2], [0, focal, SIDE_PX / 2], [0, 0, 1.0]])
     return Camera("picture", SIDE_PX, SIDE_PX, intrinsics, np.zeros(5), rotation, -rotation @ center)

@@ -23,6 +23,9 @@ import vtkmodules.vtkRenderingOpenGL2  # noqa: F401  isort: skip  (registers the
 from ..geometry.cameras import Camera
 from ..mesh.polydata import triangles
 
+# Of patient space.
+UP = np.array([0.0, 0.0, 1.0])
+
 
 def polydata(
     points: np.ndarray, faces: np.ndarray, uv: np.ndarray | None = None, normals: np.ndarray | None = None

@@ -12,13 +12,13 @@ import numpy as np
 
 from ..core.progress import Progress
 from ..fields.field import Field
-from ..geometry.cameras import Camera
+from ..geometry.cameras import Camera, looking_along
 from ..geometry.transforms import Frame
 from ..mesh.extraction import cells_for, extract_zero_level, project_to_zero_level
 from ..mesh.files import write_ply
 from ..mesh.mesh import TriangleMesh
 from .exposure import expose
-from .rendering import SceneRenderer, polydata
+from .rendering import UP, SceneRenderer, polydata
 from .texture import floor_texture, value_noise, wall_texture
 
 # Half the side of the cube in which the object lies, mm; triangles of the exact surface; how smoothly its parts join.
@@ -149,11 +149,7 @@ def _around(settings: PhantomThingSettings, rng: np.random.Generator) -> list[Ca
         flat = math.cos(elevation)
         away = np.array([flat * math.cos(azimuth), flat * math.sin(azimuth), math.sin(elevation)])
         center = away * settings.distance_mm * rng.uniform(0.95, 1.05)
-        forward = rng.normal(0, 3, 3) - center
-        forward /= np.linalg.norm(forward)
-        right = np.cross(forward, [0, 0, 1.0])
-        right /= np.linalg.norm(right)
-        rotation = np.stack([right, np.cross(forward, right), forward])
+        rotation = looking_along(rng.normal(0, 3, 3) - center, UP)
         cameras.append(Camera(f"{number:03d}.png", size, size, intrinsics, np.zeros(5), rotation, -rotation @ center))
     return cameras
 

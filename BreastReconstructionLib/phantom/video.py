@@ -14,18 +14,18 @@ from scipy.spatial import cKDTree
 
 from ..core.errors import DependencyError
 from ..core.progress import Progress
-from ..geometry.cameras import Camera
+from ..geometry.cameras import Camera, looking_along
 from ..geometry.transforms import Frame
 from ..landmarks.files import write_landmarks_mrk_json, write_video_picks
 from ..landmarks.names import LANDMARK_NAMES
 from ..mesh.files import write_ply
 from ..mesh.mesh import TriangleMesh, vertex_normals
 from .basis import load_torso_basis
-from .clutter import HAIR, NO_NIPPLE, PLASTER, SHORT_ARM, is_absent, is_under_hair
+from .clutter import HAIR, SHORT_ARM, hidden_landmarks, is_absent, is_under_hair
 from .details import Detail, DetailedSkin, details_on, with_details
 from .exposure import drift, expose, shake, sharpened
 from .posture import at_visit
-from .rendering import SceneRenderer, distort_picture, polydata
+from .rendering import UP, SceneRenderer, distort_picture, polydata
 from .studio import DRIFT, MARKER_DICTIONARY, SHARPENED, Studio, build_studio
 from .torso import Torso, population_torso
 
@@ -102,11 +102,7 @@ def phone_path(settings: PhantomVideoSettings, target_ras: np.ndarray, rng: np.r
     for i in range(count):
         offset = np.array([np.sin(azimuth[i]), np.cos(azimuth[i]), 0.0]) * distance[i]
         center = target_ras + offset + [0, 0, height[i]] + rng.normal(0, 0.5, 3)
-        forward = aim[i] - center
-        forward /= np.linalg.norm(forward)
-        right = np.cross(forward, [0, 0, 1.0])
-        right /= np.linalg.norm(right)
-        down = np.cross(forward, right)
+        right, down, forward = looking_along(aim[i] - center, UP)
         right, down = (
             np.cos(roll[i]) * right + np.sin(roll[i]) * down,
             np.cos(roll[i]) * down - np.sin(roll[i]) * right,
@@ -270,8 +266,7 @@ def _write_truth(
     write_landmarks_mrk_json(folder / "landmarks.mrk.json", dict(zip(LANDMARK_NAMES, landmarks, strict=True)))
 
     seen = lines_of_sight(torso.body_ras, load_torso_basis().body_faces)
-    # Under a plaster, or not there at all.
-    hidden = np.arange(len(landmarks)) == (2 if {PLASTER, NO_NIPPLE} & set(settings.clutter) else -1)
+    hidden = hidden_landmarks(settings.clutter)
     pixels, visible = [], []
     for camera in cameras:
         projected, _ = camera.project(landmarks)

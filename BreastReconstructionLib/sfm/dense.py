@@ -14,6 +14,7 @@ from ..core.errors import CameraError
 from ..core.progress import Progress
 from ..geometry.cameras import Camera
 from ..geometry.pictures import sample_picture, shrunk_picture
+from ..optimise.sums import sum_rows
 from .reconstruction import subject_sphere
 
 # Flow is computed to the nearest frames, and followed through them to farther ones: depth noise falls with the angle.
@@ -149,10 +150,10 @@ class _Voxels:
         key = (cell[:, 0] * self._cells + cell[:, 1]) * self._cells + cell[:, 2]
         keys, index, counts = np.unique(key, return_inverse=True, return_counts=True)
         moment = np.einsum("nij,nj->ni", points.information, local)
-        mean = _sum_rows(index, len(keys), np.column_stack([points.information.reshape(-1, 9), moment])) / counts[:, None]
-        frame = np.column_stack([mean, counts, _sum_rows(index, len(keys), colors.astype(float))])
+        mean = sum_rows(index, len(keys), np.column_stack([points.information.reshape(-1, 9), moment])) / counts[:, None]
+        frame = np.column_stack([mean, counts, sum_rows(index, len(keys), colors.astype(float))])
         self._keys, where = np.unique(np.concatenate([self._keys, keys]), return_inverse=True)
-        self._sums = _sum_rows(where, len(self._keys), np.concatenate([self._sums, frame]))
+        self._sums = sum_rows(where, len(self._keys), np.concatenate([self._sums, frame]))
         self.squared_error += points.squared_error
         self.degrees_of_freedom += points.degrees_of_freedom
         self.points += len(local)
@@ -175,10 +176,6 @@ class _Voxels:
             covariance_world=covariance.astype(np.float32),
             counts=counts.astype(np.int32),
         )
-
-
-def _sum_rows(index: np.ndarray, count: int, values: np.ndarray) -> np.ndarray:
-    return np.stack([np.bincount(index, column, count) for column in values.T], axis=1)
 
 
 def densify(

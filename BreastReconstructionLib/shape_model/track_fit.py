@@ -16,6 +16,7 @@ import torch
 from ..core.progress import Progress
 from ..fields.evaluation import ROUGH_WEIGHT, Shape, derivatives, distances_and_gradients, signed_distances
 from ..optimise.gauss_newton import damped_gauss_newton
+from ..optimise.sums import sum_rows
 from .fit import FitSettings, ShapeFit, State, by_similarity, priors
 from .model import ShapeModel
 from .tracks import MOTION_NOISE, MOTIONS, TrackFit, Tracks, motion_basis
@@ -245,16 +246,11 @@ class _Sums:
             weighted = weight[:, None, None] * by_motion
             # A track's two frames are different ones, so no place is met twice.
             self.mixed[row, MOTIONS * frame[:, None] + np.arange(MOTIONS)] += np.einsum("ti,tij->tj", by_depth, weighted)
-            self.gradient += _sum_by(frame, np.einsum("ti,tij->tj", error, weighted), frames).ravel()
+            self.gradient += sum_rows(frame, frames, np.einsum("ti,tij->tj", error, weighted)).ravel()
             for other, by_other in by_motions:
-                pair = _sum_by(frame * frames + other, np.einsum("tki,tkj->tij", weighted, by_other), frames**2)
+                products = np.einsum("tki,tkj->tij", weighted, by_other).reshape(len(weight), -1)
+                pair = sum_rows(frame * frames + other, frames**2, products)
                 self.matrix += pair.reshape(frames, frames, MOTIONS, MOTIONS).transpose(0, 2, 1, 3).reshape(self.matrix.shape)
-
-
-def _sum_by(index: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
-    """(count, C) sums of the (T, ...) values of each index."""
-    columns = values.reshape(len(values), -1).T
-    return np.stack([np.bincount(index, column, count) for column in columns], axis=1)
 
 
 def _sum_sightings(joint: _Joint, intersection: _Intersection, problem: _Problem) -> _Sums:

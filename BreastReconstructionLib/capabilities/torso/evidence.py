@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from ...landmarks.names import LANDMARK_NAMES
 from ...measurement.regions import Evidence
 from ...measurement.skin import AREOLA, LARGEST_UNLIKENESS, SkinTone
-from ...mesh.mesh import TriangleMesh, vertex_areas
+from ...mesh.mesh import TriangleMesh, vertex_areas, weighted_share
 from ...shape_model.fit import ShapeFit
 from ...shape_model.model import ShapeModel
 from .appearance import Appearance
@@ -82,8 +82,7 @@ def judge(
 def shares(mesh: TriangleMesh) -> dict[str, float]:
     """Return which shares of the torso (without the model's flat back and its cuts) are measured, drawn, contradicted."""
     area = vertex_areas(mesh.vertices, mesh.faces) * (mesh.scalars["torso"] > 0)
-    of_kind = lambda kind: float(area[mesh.scalars["evidence"] == kind].sum() / max(area.sum(), 1e-9))
-    return {kind.name.lower(): of_kind(kind) for kind in reversed(Evidence)}
+    return {kind.name.lower(): weighted_share(mesh.scalars["evidence"] == kind, area) for kind in reversed(Evidence)}
 
 
 def contradicted_where(mesh: TriangleMesh, landmarks_ras: np.ndarray) -> str:

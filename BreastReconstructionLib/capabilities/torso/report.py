@@ -16,7 +16,7 @@ from ...landmarks.names import LANDMARK_NAMES
 from ...measurement.accuracy import read_truth, score
 from ...measurement.residuals import doubt_of_residuals, scatter_about_neighbours
 from ...measurement.skin import doubts_of_skin
-from ...mesh.mesh import TriangleMesh, vertex_areas, weighted_quantile
+from ...mesh.mesh import TriangleMesh, vertex_areas, weighted_quantile, weighted_share
 from ...mesh.picture import outlines
 from ...shape_model.align import AlignedCloud
 from ...shape_model.model import ShapeModel
@@ -146,11 +146,11 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
         "surface": {
             "vertices": len(mesh.vertices),
             "faces": len(mesh.faces),
-            "seen_share": float(area[seen].sum() / max(area.sum(), 1e-9)),
+            "seen_share": weighted_share(seen, area),
             "shares_of_torso": shares(mesh),
             "median_distance_to_points_mm": weighted_quantile(mesh.scalars["residual_mm"][seen], area[seen], 0.5),
             "median_uncertainty_mm": weighted_quantile(mesh.scalars["uncertainty_mm"][seen], area[seen], 0.5),
-            "refined": _refined(inputs.result(REFINE), mesh),
+            "refined": _refined(inputs.result(REFINE), mesh, area),
             "p95_uncertainty_mm": weighted_quantile(mesh.scalars["uncertainty_mm"][seen], area[seen], 0.95),
         },
         "doubts": [
@@ -163,16 +163,16 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
     }
 
 
-def _refined(refinement: Refinement, mesh: TriangleMesh) -> dict | None:
-    """What the pictures moved; None if they were not asked."""
+def _refined(refinement: Refinement, mesh: TriangleMesh, area: np.ndarray) -> dict | None:
+    """What the pictures moved, by the vertices' areas; None if they were not asked."""
     if not len(refinement.vertices):
         return None
     torso = mesh.scalars["torso"] > 0
-    detail, area = np.abs(mesh.scalars["detail_mm"][torso]), vertex_areas(mesh.vertices, mesh.faces)[torso]
+    detail, area = np.abs(mesh.scalars["detail_mm"][torso]), area[torso]
     return {
         "median_mm": weighted_quantile(detail, area, 0.5),
         "largest_mm": float(detail.max()),
-        "share_beyond_1_mm": float(area[detail > 1.0].sum() / max(area.sum(), 1e-9)),
+        "share_beyond_1_mm": weighted_share(detail > 1.0, area),
         "share_by_pictures_alone": float((refinement.weakened > 0.5).mean()),
         "share_left_to_the_model": float((refinement.views < FEWEST_VIEWS).mean()),
     }

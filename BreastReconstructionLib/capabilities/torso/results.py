@@ -26,13 +26,18 @@ NEAREST, FADES = 4, 0.01
 GONE = 5.0
 
 
-def from_nearest(places: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def from_nearest(
+    places: np.ndarray, values: np.ndarray, wanted: np.ndarray, within: float = np.inf
+) -> tuple[np.ndarray, np.ndarray]:
     """Carry (N,) values at (N, 3) places to (M, 3) others, by the inverse distance to the nearest four; and the distance to
     the nearest.
+
+    Where none lies within a distance the value is 0 and the distance infinite: a tree is slow far from what it holds.
     """
-    distance, index = cKDTree(places).query(wanted, NEAREST, workers=-1)
+    distance, index = cKDTree(places).query(wanted, NEAREST, distance_upper_bound=within, workers=-1)
     weight = 1.0 / (distance + 1e-6)
-    return (values[index] * weight).sum(axis=1) / weight.sum(axis=1), distance[:, 0]
+    total = (np.append(values, 0.0)[index] * weight).sum(axis=1)  # a neighbour that is missing has the number after the last
+    return total / np.maximum(weight.sum(axis=1), 1e-300), distance[:, 0]
 
 
 @dataclass(frozen=True)
@@ -83,13 +88,8 @@ class Refinement:
         """(N,) displacement at (N, 3) places on the fitted surface, fading out beyond where it was found; model units."""
         if len(self.vertices) < NEAREST:
             return np.zeros(len(vertices))
-        result = np.zeros(len(vertices))
-        # A tree is slow far from what it holds.
-        distance = cKDTree(self.vertices).query(vertices, distance_upper_bound=GONE * FADES, workers=-1)[0]
-        near = np.isfinite(distance)
-        mean, distance = from_nearest(self.vertices, self.displacement, vertices[near])
-        result[near] = mean * np.exp(-((np.maximum(distance - FADES, 0.0) / FADES) ** 2))
-        return result
+        mean, distance = from_nearest(self.vertices, self.displacement, vertices, within=GONE * FADES)
+        return mean * np.exp(-((np.maximum(distance - FADES, 0.0) / FADES) ** 2))
 
     def save(self, folder: Path) -> None:
         """Write one file."""
