@@ -13,6 +13,8 @@ COMPARISON_MODEL = "phantom-global-256"
 LUNG_MODEL = "phantom-lungs-32"
 # Of a right femur: shape model, network that sees it in radiographs, and a mesh with named parts.
 FEMUR_MODEL, FEMUR_NETWORK, FEMUR_TEMPLATE = "phantom-femur-32", "phantom-femur-radiograph", "phantom-femur-template.ply"
+# Finds the six landmarks in frames.
+LANDMARK_NETWORK = "phantom-landmarks"
 TORSO = "torso"
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -58,7 +60,7 @@ def known_models() -> list[Path]:
     """Paths of the bundled models' weights and of those in the user's folder."""
     folder = user_models_folder()
     files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    own = [path for path in files if _card(path).get("kind") != "radiograph"]  # networks for radiographs lie there too
+    own = [path for path in files if "kind" not in _card(path)]  # networks for radiographs and landmarks may lie there too
     return [bundled_model_path(), bundled_model_path(LUNG_MODEL), bundled_model_path(FEMUR_MODEL), *own]
 
 

@@ -9,6 +9,9 @@
 | `.pp` (MeshLab), `.ply` | 3D points in world; `.pp` by name or in order, `.ply` in order |
 | `.mrk.json` (Slicer) | 3D points; RAS numbers are world numbers, but for a result's own file, which says how to go back |
 
+A fifth column `source` of picks says `proposed` where the program found them and nobody has looked yet, `confirmed` where a
+person did; else a person placed them.
+
 Pixels are continuous: the centre of the upper left pixel is (0.5, 0.5). They are those of the video as a player shows it:
 upright, with square pixels, not flipped by the option for mirrored videos.
 """
@@ -20,6 +23,7 @@ import difflib
 import json
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +43,8 @@ MARKUPS_SCHEMA = (
 )
 # What the panel keeps in a case of the places that were clicked.
 PICKS_FILE = "landmarks.csv"
+# Who says where a landmark is: the program, and then a person who looked.
+PROPOSED, CONFIRMED = "proposed", "confirmed"
 # Names of frames that the program chose itself.
 OWN_FRAME = re.compile(r"\d{3,}\.png")
 
@@ -52,6 +58,7 @@ class Pick:
         video_frame: index in the video, or None if the picture is named.
         frame_name: file name of a selected frame or of a picture of the folder, or None if the video frame is numbered.
         x_px, y_px: pixels.
+        source: PROPOSED, CONFIRMED, or '' where a person placed it.
     """
 
     landmark: str
@@ -59,6 +66,7 @@ class Pick:
     frame_name: str | None
     x_px: float
     y_px: float
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,11 @@ class LandmarkInput:
     def names_pictures(self) -> bool:
         """True if some picks are in named pictures; only then does it matter which pictures a folder holds."""
         return any(pick.frame_name is not None for pick in self.picks)
+
+    def named(self, source: str) -> tuple[str, ...]:
+        """Names of the landmarks some picks of which have a source, PROPOSED or CONFIRMED, in the order of LANDMARK_NAMES."""
+        names = {pick.landmark for pick in self.picks if pick.source == source}
+        return tuple(name for name in LANDMARK_NAMES if name in names)
 
     def of_pictures(self, files: tuple[Path, ...]) -> LandmarkInput:
         """Return the same with pictures of a folder numbered as the folder's pictures are; the user's names come first.
@@ -154,12 +167,15 @@ def read_video_picks(path: Path) -> tuple[Pick, ...]:
         raise LandmarkError(f"The landmark file {path.name} cannot be understood: {error}.") from error
 
 
-def write_video_picks(path: Path, picks: list[tuple[str, int, float, float]]) -> None:
-    """Write `landmark,video_frame,x_px,y_px` rows, in one step."""
+def write_video_picks(path: Path, picks: Sequence[tuple[str, int, float, float] | tuple[str, int, float, float, str]]) -> None:
+    """Write `landmark,video_frame,x_px,y_px` rows, in one step; and `source`, if some rows have one."""
+    sources = [pick[4] if len(pick) > 4 else "" for pick in picks]
+    columns = ["landmark", "video_frame", "x_px", "y_px", *(["source"] if any(sources) else [])]
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["landmark", "video_frame", "x_px", "y_px"])
-        writer.writerows((name, frame, f"{x:.2f}", f"{y:.2f}") for name, frame, x, y in picks)
+        writer.writerow(columns)
+        for (name, frame, x, y, *_), source in zip(picks, sources, strict=True):
+            writer.writerow([name, frame, f"{x:.2f}", f"{y:.2f}", source][: len(columns)])
 
 
 def write_landmarks_pp(path: Path, points_world: dict[str, np.ndarray]) -> None:
@@ -253,7 +269,10 @@ def _picks(table: Table) -> tuple[Pick, ...]:
             if frame < 0 or frame != int(frame):
                 raise LandmarkError(f"{where} holds an impossible frame for {landmark}: {frame:g}.")
             frame = int(frame)
-        pick = Pick(landmark, frame, picture, table.number(row, values, "x_px"), table.number(row, values, "y_px"))
+        source = values.get("source", "").strip().lower()
+        if source not in ("", PROPOSED, CONFIRMED):
+            raise LandmarkError(f"{where} has the unknown source '{source}'; it is {PROPOSED}, {CONFIRMED} or nothing.")
+        pick = Pick(landmark, frame, picture, table.number(row, values, "x_px"), table.number(row, values, "y_px"), source)
         before = picks.setdefault((landmark, frame, picture), pick)
         if before != pick:
             raise LandmarkError(f"{where} picks the {landmark} a second time in the same frame, in another place; keep one.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from ..core.errors import LandmarkError
 from ..core.files import write_json
 from ..geometry.cameras import Camera, triangulate
-from .files import LandmarkInput, Pick
+from .files import CONFIRMED, PROPOSED, LandmarkInput, Pick
 from .names import LANDMARK_NAMES
 
 LANDMARKS_FILE = "landmarks.json"
@@ -33,12 +33,15 @@ class Landmarks:
         reprojection_px: root mean square error of each over the frames it was picked in; NaN if picked in one or none.
         views: number of frames each was picked in; 0 for points given in 3D.
         warnings: what the user should know.
+        proposed, confirmed: names of those that the program found, and that nobody looked at since or a person confirmed.
     """
 
     points_world: np.ndarray
     reprojection_px: np.ndarray
     views: np.ndarray
     warnings: tuple[str, ...] = ()
+    proposed: tuple[str, ...] = ()
+    confirmed: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write one JSON."""
@@ -48,6 +51,8 @@ class Landmarks:
             "reprojection_px": [None if np.isnan(v) else float(v) for v in self.reprojection_px],
             "views": self.views.tolist(),
             "warnings": self.warnings,
+            "proposed": self.proposed,
+            "confirmed": self.confirmed,
         }
         write_json(folder / LANDMARKS_FILE, document)
 
@@ -60,6 +65,8 @@ class Landmarks:
             np.array([np.nan if v is None else v for v in values["reprojection_px"]]),
             np.array(values["views"]),
             tuple(values["warnings"]),
+            tuple(values.get("proposed", ())),  # cases of up to 0.11 have neither
+            tuple(values.get("confirmed", ())),
         )
 
 
@@ -90,6 +97,7 @@ def locate_landmarks(
         landmarks = Landmarks(points, np.full(6, np.nan), np.zeros(6, int))
     else:
         landmarks = _from_picks(given.picks, cameras, name_of_video_frame, cloud_world)
+        landmarks = replace(landmarks, proposed=given.named(PROPOSED), confirmed=given.named(CONFIRMED))
     check_order(landmarks.points_world, list(cameras.values()))
     return landmarks
 

@@ -13,3 +13,5 @@ LANDMARK_NAMES = (
 
 # Places of the left and right nipple in LANDMARK_NAMES.
 NIPPLES = (2, 3)
+# Left and right exchanged, in the order of LANDMARK_NAMES.
+EXCHANGED = [0, 1, 3, 2, 5, 4]

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..geometry.transforms import Similarity, fit_similarity
+from ..landmarks.names import EXCHANGED
 from ..mesh.mesh import TriangleMesh
 from ..mesh.registration import register_robustly
 from .change import signed_distances_mm
 
 KERNELS_MM = (25.0, 10.0, 6.0)
 SAMPLES = 3000
-# Left and right exchanged, in the order of LANDMARK_NAMES.
-EXCHANGED = [0, 1, 3, 2, 5, 4]
 MIRROR = np.diag([-1.0, 1.0, 1.0])
 
 

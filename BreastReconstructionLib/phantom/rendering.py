@@ -88,8 +88,8 @@ class SceneRenderer:
         normals = np.tile(normal / np.linalg.norm(normal), (4, 1))
         return self.add_mesh(polydata(corners, np.array([[0, 1, 2], [0, 2, 3]]), uv, normals), picture, ambient=0.45)
 
-    def add_light(self, position: np.ndarray, intensity: float) -> None:
-        """Add a lamp at a place in the room."""
+    def add_light(self, position: np.ndarray, intensity: float) -> vtkLight:
+        """Add a lamp at a place in the room; it is returned, so that it can go round the patient with the room."""
         light = vtkLight()
         light.SetLightTypeToSceneLight()
         light.SetPositional(True)
@@ -97,6 +97,7 @@ class SceneRenderer:
         light.SetPosition(*position)
         light.SetIntensity(intensity)
         self._renderer.AddLight(light)
+        return light
 
     def render(self, camera: Camera) -> np.ndarray:
         """Return the (H, W, 3) uint8 RGB picture of a camera without distortion and with a centred principal point."""

@@ -33,12 +33,14 @@ class Studio:
         body: the body's mapper.
         points, normals: (P, 3) of its mesh as it was built.
         room: actors that are not on the body.
+        lamps: the room's.
     """
 
     body: Any
     points: np.ndarray
     normals: np.ndarray
     room: list
+    lamps: list
 
 
 def build_studio(
@@ -95,8 +97,7 @@ def build_studio(
     lamps = ((-900, 1200, 1300), 0.55), ((1000, 900, 1500), 0.45), ((0, -1200, 1500), 0.35)
     if UNEVEN_LIGHT in settings.clutter:  # a window on one side
         lamps = ((-1400, 300, 400), 1.0), ((1000, 900, 1500), 0.12), ((0, -1200, 1500), 0.2)
-    for offset, intensity in lamps:
-        renderer.add_light(center + np.array(offset) + rng.normal(0, 150, 3), intensity)
+    lights = [renderer.add_light(center + np.array(offset) + rng.normal(0, 150, 3), intensity) for offset, intensity in lamps]
 
     if settings.marker_mm:
         # A card on the belt, below the navel, clear of the skin that is scored.
@@ -109,7 +110,7 @@ def build_studio(
         up = half_card * np.array([np.sin(tilt), 0, np.cos(tilt)])
         quad = np.array([middle - across - up, middle + across - up, middle + across + up, middle - across + up])
         renderer.add_quad(quad, marker_card(MARKER_DICTIONARY, int(rng.integers(50))))
-    return Studio(mapper, shown.vertices, shown.normals, room)
+    return Studio(mapper, shown.vertices, shown.normals, room, lights)
 
 
 def _add_sleeve(renderer: SceneRenderer, ring: np.ndarray, end: np.ndarray, picture: np.ndarray) -> None:

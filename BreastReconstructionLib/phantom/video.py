@@ -48,7 +48,7 @@ class PhantomVideoSettings:
         marker_mm: side of the printed ArUco marker, 0 for none.
         pick_noise_px: standard deviation of the simulated landmark picks.
         zoom: focal length at the end over that at the beginning; people do that, and must not.
-        patient_turns: the phone stands on a tripod and the patient turns before it, which nothing here can reconstruct.
+        patient_turns: which share of the way around the patient is the patient's own turn; 1 before a phone on a tripod.
         population: whose body it is, one of torso.POPULATIONS.
         clutter: some of CLUTTER.
         visit: other visits have another room, path and stance; see posture.at_visit for these and the next two.
@@ -72,7 +72,7 @@ class PhantomVideoSettings:
     marker_mm: float = 80.0
     pick_noise_px: float = 1.5
     zoom: float = 1.0
-    patient_turns: bool = False
+    patient_turns: float = 0.0
     population: str = "plain"
     clutter: tuple[str, ...] = ()
     skin_texels: int = 3072
@@ -141,9 +141,11 @@ def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: 
     torso = at_visit(torso, settings.visit, settings.added_ml, settings.lifted_mm)
     target = torso.landmarks_ras[[0, 1]].mean(axis=0)
     cameras = phone_path(settings, target, rng)
-    if settings.patient_turns:
+    if settings.patient_turns == 1:
         cameras = _on_a_tripod(cameras, target)
     cameras = _zoomed(cameras, settings.zoom)
+    azimuths = np.unwrap([_azimuth(camera, target) for camera in cameras])
+    turns = settings.patient_turns * (azimuths - azimuths[0])
 
     wide = 1.0 if settings.distortion == (0.0, 0.0) else 1.25
     width, height = round(settings.width * wide), round(settings.height * wide)
@@ -161,7 +163,7 @@ def write_phantom_video(folder: Path, settings: PhantomVideoSettings, progress: 
             if settings.breathing_mm:
                 _breathe(studio, torso, settings, i)
             if settings.patient_turns:
-                _turn_room(studio.room, target, math.degrees(_azimuth(camera, target) - _azimuth(cameras[0], target)))
+                _turn_room(studio, target, math.degrees(turns[i]))
             pinhole = _pinhole(camera, wide)
             picture = renderer.render(pinhole)
             if wide != 1.0:
@@ -195,15 +197,18 @@ def _on_a_tripod(cameras: list[Camera], target: np.ndarray) -> list[Camera]:
     return turned
 
 
-def _turn_room(room: list, target: np.ndarray, degrees: float) -> None:
+def _turn_room(studio: Studio, target: np.ndarray, degrees: float) -> None:
+    """Turn the room with its lamps about the patient."""
     from vtkmodules.vtkCommonTransforms import vtkTransform
 
     transform = vtkTransform()
     transform.Translate(*target)
     transform.RotateZ(degrees)
     transform.Translate(*-target)
-    for actor in room:
+    for actor in studio.room:
         actor.SetUserTransform(transform)
+    for lamp in studio.lamps:
+        lamp.SetTransformMatrix(transform.GetMatrix())
 
 
 def _zoomed(cameras: list[Camera], zoom: float) -> list[Camera]:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import ShapeModelError
-from ..core.files import replacing, write_text
+from ..fields.network_file import load_network, save_network
 from .network import PictureFrame, RadiographNetwork
 
-FORMAT = 1
+KIND = "radiograph"
 
 
 @dataclass(frozen=True)
@@ -40,16 +38,8 @@ class RadiographModel:
 
 def save_radiograph_model(folder: Path, model: RadiographModel) -> Path:
     """Write `<name>.safetensors` and `<name>.json`; returns the path of the former."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{model.card['name']}.safetensors"
-    with replacing(path) as temporary:
-        # Half precision halves the file; what it changes is far below what the network errs.
-        save_file({key: value.half().contiguous() for key, value in model.network.state_dict().items()}, temporary)
-    card = {**model.card, "format": FORMAT, "kind": "radiograph", "frame": model.network.frame.as_dict()}
-    write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
-    return path
+    card = {**model.card, "frame": model.network.frame.as_dict()}
+    return save_network(folder, model.network, card, KIND)
 
 
 def load_radiograph_model(path: Path) -> RadiographModel:
@@ -58,18 +48,5 @@ def load_radiograph_model(path: Path) -> RadiographModel:
     Raises:
         ShapeModelError: missing, damaged, or no network for radiographs.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    card_path = path.with_suffix(".json")
-    if not path.is_file() or not card_path.is_file():
-        raise ShapeModelError(f"The model {path.name} needs both its .safetensors and its .json file; copy both.")
-    try:
-        card = json.loads(card_path.read_text())
-        if card.get("kind") != "radiograph" or card.get("format") != FORMAT:
-            raise ShapeModelError(f"{path.name} is no network for radiographs of this version; choose another.")
-        network = RadiographNetwork(PictureFrame(**card["frame"]))
-        network.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise ShapeModelError(f"The model {path.name} is damaged; install it again.") from error
-    return RadiographModel(network.eval().requires_grad_(False), card)
+    build = lambda card: RadiographNetwork(PictureFrame(**card["frame"]))
+    return RadiographModel(*load_network(path, KIND, "network for radiographs", build))

@@ -1,8 +1,7 @@
 """What a network sees in a radiograph: whether a place is inside the bone, and the pose and code of its shape model.
 
-Encoder: blocks of ConvNeXt (Liu et al. 2022) at four scales, brought together at half the picture's resolution. Occupancy is
-decoded from the features at a place's own pixel and from what the whole picture says, as in PIFu (Saito et al. 2019); pose and
-code from the latter alone.
+Encoder: four scales, brought together at half the picture's resolution. Occupancy is decoded from the features at a place's own
+pixel and from what the whole picture says, as in PIFu (Saito et al. 2019); pose and code from the latter alone.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..fields.field import Field
+from ..fields.picture_encoder import PictureEncoder
 from ..geometry.radiograph import Radiograph
 from ..geometry.transforms import Similarity
 
@@ -67,48 +67,19 @@ def standardized(values: np.ndarray) -> np.ndarray:
     return np.clip((values - middle.mean()) / max(float(middle.std()), 1e-6), -4, 4).astype(np.float32)
 
 
-class _Norm(nn.LayerNorm):
-    """Layer normalisation over channels of (B, C, H, W)."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class _Block(nn.Module):
-    """A block of ConvNeXt."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.depthwise = nn.Conv2d(width, width, 7, padding=3, groups=width)
-        self.norm = nn.LayerNorm(width)
-        self.wide, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
-        self.gain = nn.Parameter(torch.full((width,), 0.1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
-        return x + (self.gain * self.narrow(functional.gelu(self.wide(y)))).permute(0, 3, 1, 2)
-
-
-class RadiographNetwork(nn.Module):
+class RadiographNetwork(PictureEncoder):
     """Encoder, decoder of occupancy, and regression of pose and code."""
 
     def __init__(self, frame: PictureFrame):
-        super().__init__()
+        super().__init__(nn.Conv2d(1, WIDTHS[0], 4, 2, 1), WIDTHS, DEPTHS, 48)
         self.frame = frame
-        stages, joins, width = [], [], 1
-        for number, (wide, depth) in enumerate(zip(WIDTHS, DEPTHS, strict=True)):
-            down = nn.Conv2d(width, wide, 4, 2, 1) if number == 0 else nn.Sequential(_Norm(width), nn.Conv2d(width, wide, 2, 2))
-            stages.append(nn.Sequential(down, *(_Block(wide) for _ in range(depth))))
-            joins.append(nn.Conv2d(wide, 48, 1))
-            width = wide
-        self.stages, self.joins = nn.ModuleList(stages), nn.ModuleList(joins)
         cells = (frame.rows // 16) * (frame.columns // 16)
-        self.squeeze = nn.Sequential(nn.Conv2d(width, 32, 1), nn.GELU(), nn.Flatten(), nn.Linear(32 * cells, 256), nn.GELU())
+        self.squeeze = nn.Sequential(nn.Conv2d(WIDTHS[-1], 32, 1), nn.GELU(), nn.Flatten(), nn.Linear(32 * cells, 256), nn.GELU())
         self.regress = nn.Linear(256, POSE + frame.codes)
         self.whole = nn.Linear(256, 64)
-        places = 3 + 6
+        position = 3 + 6
         self.decode = nn.Sequential(
-            nn.Linear(48 + 64 + places, 128),
+            nn.Linear(48 + 64 + position, 128),
             nn.GELU(),
             nn.Linear(128, 128),
             nn.GELU(),
@@ -119,13 +90,7 @@ class RadiographNetwork(nn.Module):
 
     def encode(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (B, 48, H / 2, W / 2) features of places and (B, 256) of the whole, for (B, 1, H, W) pictures."""
-        levels, x = [], pictures
-        for stage in self.stages:
-            x = stage(x)
-            levels.append(x)
-        joined = self.joins[-1](levels[-1])
-        for join, level in zip(reversed(self.joins[:-1]), reversed(levels[:-1]), strict=True):
-            joined = functional.interpolate(joined, level.shape[2:], mode="bilinear", align_corners=False) + join(level)
+        joined, x = self.places(pictures)
         return joined, self.squeeze(x)
 
     def occupancy(self, local: torch.Tensor, whole: torch.Tensor, points: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

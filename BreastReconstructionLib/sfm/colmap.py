@@ -15,10 +15,12 @@ from ..core.threads import cores
 from ..geometry.cameras import Camera
 from .library import load_pycolmap
 from .reconstruction import FEWEST_CAMERAS, CameraReconstruction, check_registered, lost_warning, usual_reprojection_px
+from .turning import FollowedPlaces
 
 # Skin shows little to SIFT at COLMAP's 0.0067; 0.002 gives ten times more points on it.
 PEAK_THRESHOLD = 0.002
 MATCH_OVERLAP = 6
+FEWEST_MATCHES = 30
 # The strongest of a frame: twice as many moved the sample's cameras by 0.05 mm and took two thirds more time.
 # Many frames overlap more. Each needs fewer features, or the time of mapping grows faster than the frames; all cameras are
 # adjusted together each time their number has doubled, not grown by a tenth (on 120 frames the same reprojection error in 0.55
@@ -41,7 +43,12 @@ SILENT = Progress()
 
 
 def reconstruct_with_colmap(
-    image_folder: Path, names: tuple[str, ...], work_folder: Path, progress: Progress, feature_pixels: int
+    image_folder: Path,
+    names: tuple[str, ...],
+    work_folder: Path,
+    progress: Progress,
+    feature_pixels: int,
+    followed: FollowedPlaces | None = None,
 ) -> CameraReconstruction:
     """Find the cameras: sequential matches, all pairs if those do not suffice; one shared lens, RADIAL in the end.
 
@@ -51,6 +58,7 @@ def reconstruct_with_colmap(
         work_folder: emptied and filled.
         progress: reported by frames and pairs.
         feature_pixels: pictures are shrunk to this longer side before features are sought.
+        followed: places to match instead of features, of a patient who turns.
 
     Raises:
         DependencyError: pycolmap is not installed.
@@ -58,6 +66,10 @@ def reconstruct_with_colmap(
     """
     shutil.rmtree(work_folder, ignore_errors=True)
     work_folder.mkdir(parents=True)
+    if followed is not None:
+        database = write_followed(followed, image_folder, names, work_folder, progress.part(0.0, 0.4))
+        models = map_incrementally(database, image_folder, work_folder, len(names), progress.part(0.4, 1.0))
+        return _as_reconstruction(models, names, work_folder)[0]
     database = find_features(image_folder, names, work_folder, feature_pixels, progress.part(0.0, 0.35))
     near = match_neighbours(database, work_folder, names, progress.part(0.35, 0.7))
     models = map_incrementally(database, image_folder, work_folder, len(names), progress.part(0.7, 0.85))
@@ -136,11 +148,41 @@ def find_features(
     features.max_image_size = feature_pixels
     features.num_threads = cores()
     features.use_gpu = False  # GPU SIFT needs a display on most machines
-    reader = pycolmap.ImageReaderOptions()
-    reader.camera_model = "SIMPLE_RADIAL"
-    reader.default_focal_length_factor = FOCAL_FACTOR
+    reader = _phone()
     _extract(database, image_folder, names, features, reader, progress, one_lens)
     _check_texture(database, len(names))
+    return database
+
+
+def _phone():
+    """COLMAP's options for pictures of a phone."""
+    reader = load_pycolmap().ImageReaderOptions()
+    reader.camera_model = "SIMPLE_RADIAL"
+    reader.default_focal_length_factor = FOCAL_FACTOR
+    return reader
+
+
+def write_followed(
+    followed: FollowedPlaces, image_folder: Path, names: tuple[str, ...], work_folder: Path, progress: Progress
+) -> Path:
+    """Write places that were followed as features and matches; returns the database, in which all frames share one lens."""
+    pycolmap = load_pycolmap()
+    database = work_folder / "database.db"
+    mode = pycolmap.CameraMode.SINGLE
+    pycolmap.Database.open(database).close()  # makes it
+    pycolmap.import_images(database, image_folder, camera_mode=mode, image_names=list(names), options=_phone())
+    pairs = [(i, j) for i, j in itertools.combinations(range(len(names)), 2) if len(followed.matches(i, j)) >= FEWEST_MATCHES]
+    with pycolmap.Database.open(database) as opened:
+        numbers = [opened.read_image_with_name(name).image_id for name in names]
+        for number, pixels in zip(numbers, followed.pixels, strict=True):
+            opened.write_keypoints(number, pixels.astype(np.float32))
+        for i, j in pairs:
+            opened.write_matches(numbers[i], numbers[j], followed.matches(i, j).astype(np.uint32))
+    listing = work_folder / "pairs.txt"
+    listing.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in pairs))
+    verify = lambda token: pycolmap.verify_matches(database, listing, cancellation_token=token)
+    _cancellable(progress, "places on the patient", verify)
+    listing.unlink()
     return database
 
 

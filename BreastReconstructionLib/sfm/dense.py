@@ -34,6 +34,8 @@ FEWEST_POINTS_A_VOXEL = 3
 # Pixels kept of each reference frame, at most one a block (7 mm).
 REFERENCES_A_FRAME, BLOCK_PX = 2000, 12
 SUBJECT_SHARE = 0.6
+# Flow at the edge of a mask mixes what lies on both sides of it.
+EDGE_PX = 13
 CLOUD_FILE, REFERENCES_FILE = "dense.npz", "references.npz"
 
 
@@ -179,7 +181,11 @@ class _Voxels:
 
 
 def densify(
-    cameras: dict[str, Camera], read_picture: Callable[[str], np.ndarray], progress: Progress, flow_pixels: int
+    cameras: dict[str, Camera],
+    read_picture: Callable[[str], np.ndarray],
+    progress: Progress,
+    flow_pixels: int,
+    patient: Callable[[str], np.ndarray] | None = None,
 ) -> tuple[DenseCloud, References]:
     """Triangulate dense points on the subject.
 
@@ -192,6 +198,7 @@ def densify(
         read_picture: name -> (H, W, 3) BGR.
         progress: reported a reference frame.
         flow_pixels: pictures are shrunk to this longer side; all other lengths in pixels are of the shrunk picture.
+        patient: name -> (h, w) bool, a mask of any size outside of which nothing is measured; None for no mask.
 
     Raises:
         CameraError: hardly any point survives.
@@ -211,6 +218,8 @@ def densify(
             if i + 1 < len(names):
                 upcoming = pool.submit(window.missing, i + 1)  # flow of the next frame beside this one's triangulation
             grid = _grid(shrunk[i], center, radius)
+            if patient is not None:
+                grid = grid[_well_inside(patient(names[i]), shrunk[i], grid)]
             tracks = _tracks(i, shrunk, grid, window.flows)
             found = _triangulate_tracks(shrunk[i], grid, list(tracks.values()))
             found = found.only(np.linalg.norm(found.positions - center, axis=1) < radius)
@@ -242,7 +251,7 @@ class _Window:
         new = {j: _prepare(self._read(self._names[j]), self._cameras[j]) for j in frames if j not in self.pictures}
         gray = {j: picture[0] for j, picture in (self.pictures | new).items()}
         pairs = [(a, b) for a in frames for b in frames if b - a in NEIGHBOURS and (a, b) not in self.flows]
-        return new, {(a, b): _flow(gray[a], gray[b]) for a, b in pairs}
+        return new, {(a, b): flow(gray[a], gray[b]) for a, b in pairs}
 
     def move(self, i: int, pictures: dict, flows: dict) -> None:
         """Go on to frame i with what `missing` gave."""
@@ -253,16 +262,19 @@ class _Window:
 
 def _prepare(picture: np.ndarray, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Return the equalised grey picture and the RGB one, in the size of the camera's picture."""
+    picture = shrunk_picture(picture, camera)
+    return equalised(picture), picture[..., ::-1]
+
+
+def equalised(picture: np.ndarray) -> np.ndarray:
+    """Return the (H, W) grey of a BGR picture, its contrast the same everywhere."""
     import cv2
 
-    picture = shrunk_picture(picture, camera)
-    gray = cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
-    equalised = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(16, 16)).apply(gray)
-    return equalised, picture[..., ::-1]
+    return cv2.createCLAHE(clipLimit=3.0, tileGridSize=(16, 16)).apply(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
 
 
-def _flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(H, W, 2) float32 displacement from the first to the second picture."""
+def flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the (H, W, 2) float32 displacement from the first to the second grey picture."""
     import cv2
 
     return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(first, second, None)
@@ -276,6 +288,14 @@ def _grid(camera: Camera, center: np.ndarray, radius: float) -> np.ndarray:
     high = np.minimum(np.ceil(pixel[0] + extent), [camera.width - 3, camera.height - 3]).astype(int)
     x, y = np.meshgrid(np.arange(low[0], high[0], PIXEL_STEP), np.arange(low[1], high[1], PIXEL_STEP))
     return np.stack([x.ravel(), y.ravel()], axis=1)
+
+
+def _well_inside(mask: np.ndarray, camera: Camera, grid: np.ndarray) -> np.ndarray:
+    """(P,) whether pixels of a camera's picture lie inside a mask, clear of its edge, where flow mixes both sides."""
+    import cv2
+
+    inside = cv2.resize(mask.astype(np.uint8), (camera.width, camera.height), interpolation=cv2.INTER_NEAREST)
+    return cv2.erode(inside, np.ones((EDGE_PX, EDGE_PX), np.uint8))[grid[:, 1], grid[:, 0]] > 0
 
 
 def _references(found: _Points, camera: Camera, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from ..core.progress import Progress
 from .frames import THUMBNAIL_PX, Frames, VideoInfo, probe, sharpness, thumbnail_of, write_png
 from .pictures import read_picture
 from .reading import WHOLE_SHARE, read_video
-from .stillness import LARGEST_STILL_SHARE, TRIPOD, still_share
+from .stillness import still_share
 
 FEWEST_FRAMES = 8
 SAMPLES_PER_WINDOW = 20
@@ -73,7 +73,7 @@ def select_frames(
         mirrored: the video shows what a mirror shows; its pictures are flipped.
 
     Raises:
-        VideoError: too few frames, still, cut short, filmed from a tripod, or without the required frames.
+        VideoError: too few frames, still, cut short, or without the required frames.
     """
     info = probe(source)
     if info.breaks_off:
@@ -88,10 +88,7 @@ def select_frames(
         taken = _take(source, info, folder, count, strategy, required, progress, mirrored)
     if max(np.abs(sample - taken.samples[0]).mean() for sample in taken.samples) < 2.0:
         raise VideoError("The picture hardly changes; walk around the patient with the phone, the patient stands still.")
-    still = still_share(taken.samples)
-    if still > LARGEST_STILL_SHARE:
-        raise VideoError(TRIPOD)
-    frames = replace(_finish(folder, taken, info, mirrored), still_share=round(still, 3))
+    frames = replace(_finish(folder, taken, info, mirrored), still_share=round(still_share(taken.samples), 3))
     _write_strip(frames, taken.sharpness)
     return frames
 

@@ -1,4 +1,4 @@
-"""A phone on a tripod before a patient who turns: the background stands still, so it cannot tell where the phone was."""
+"""A phone on a tripod before a patient who turns: the background stands still, so only the patient tells how they turned."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ BLOCK_PX, PLAY_PX, ALIKE = 16, 4, 0.85
 # A block with less contrast says nothing.
 LEAST_CONTRAST = 6.0
 # Compared over this share of the video. There at most 0.05 of the blocks stayed in videos of phones that were carried around,
-# 0.15 over an arc of only 54 degrees, 0.19 and more in one from a tripod. Above the first share a failure is explained by it,
-# above the second the long run is not begun.
+# 0.15 over an arc of only 54 degrees, 0.19 and more in one from a tripod. Above the first share a failure may be explained by
+# it, above the second it is taken for certain.
 SPAN = 2 / 3
 SUSPICIOUS_SHARE, LARGEST_STILL_SHARE = 0.12, 0.18
 TRIPOD = (
-    "The background stands still while the patient turns, as before a phone on a tripod; the patient must stand still while the "
-    "phone is carried around them."
+    "The background stands still while the patient turns, as before a phone on a tripod: the cameras were found on the patient "
+    "alone, who must have turned like one piece, arms and all."
 )
 
 

@@ -1,15 +1,17 @@
 """Video to surface."""
 
 from ...core.stage import Capability
-from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, LANDMARKS, MARKERS, REFINE, REPORT, SCALE, SURFACE
+from .stages import ALIGN, CAMERAS, DENSE, FIT, FRAMES, GUIDANCE, LANDMARKS, MARKERS, PROPOSAL, REFINE, REPORT, SCALE, SURFACE
 
 TORSO = Capability(
     name="torso",
     stages=(
         FRAMES,
+        GUIDANCE,
         MARKERS,
         CAMERAS,
         DENSE,
+        PROPOSAL,
         LANDMARKS,
         ALIGN,
         SCALE,

@@ -15,9 +15,13 @@ from ...mesh.files import write_ply
 from ...mesh.mesh import TriangleMesh
 from ...sfm.dense import densify
 from ...sfm.reconstruction import CameraReconstruction, check_sweep
-from ...video.frames import Frames
+from ...video.frames import Frames, write_png
+from ...video.stillness import LARGEST_STILL_SHARE, SUSPICIOUS_SHARE, TRIPOD
 from .sources import is_imported
 from .stages import CAMERAS, FRAMES, CamerasOptions, DenseOptions
+
+# Where the patient is in each frame, beside the cameras; only of a patient who turns.
+MASKS = "masks"
 
 
 def run(options: CamerasOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
@@ -35,17 +39,41 @@ def run(options: CamerasOptions, inputs: Inputs, folder: Path, progress: Progres
 
 def _by_colmap(options: CamerasOptions, frames: Frames, folder: Path, progress: Progress) -> CameraReconstruction:
     from ...sfm.colmap import reconstruct_with_colmap
-    from ...video.stillness import SUSPICIOUS_SHARE, TRIPOD
 
+    work, pixels = folder / "colmap", options.feature_pixels
     try:
-        result = reconstruct_with_colmap(frames.folder, frames.names, folder / "colmap", progress, options.feature_pixels)
-    except CameraError as error:
-        if frames.still_share > SUSPICIOUS_SHARE:
-            raise CameraError(TRIPOD) from error
-        raise
+        if frames.still_share > LARGEST_STILL_SHARE:
+            result = _of_turning_patient(options, frames, folder, progress)
+        else:
+            result = reconstruct_with_colmap(frames.folder, frames.names, work, progress, pixels)
+    except CameraError:
+        if not SUSPICIOUS_SHARE < frames.still_share <= LARGEST_STILL_SHARE:
+            raise
+        result = _of_turning_patient(options, frames, folder, progress)
     for name in ("database.db", "database.db-wal", "database.db-shm"):
-        (folder / "colmap" / name).unlink(missing_ok=True)  # 60 MB that nothing reads again
+        (work / name).unlink(missing_ok=True)  # 60 MB that nothing reads again
     return result
+
+
+def _of_turning_patient(options: CamerasOptions, frames: Frames, folder: Path, progress: Progress) -> CameraReconstruction:
+    """Find the cameras by what is seen of the patient alone: to the patient it is the phone that goes round."""
+    from ...sfm.colmap import reconstruct_with_colmap
+    from ...sfm.turning import follow_patient
+
+    followed = follow_patient(frames.read, frames.names, progress.part(0.0, 0.5))
+    work, pixels = folder / "colmap", options.feature_pixels
+    try:
+        result = reconstruct_with_colmap(frames.folder, frames.names, work, progress.part(0.5, 1.0), pixels, followed)
+    except CameraError as error:
+        raise CameraError(
+            "The background stands still while the patient turns, and the patient alone does not show enough to find out how: "
+            "film again in bright, even light from nearer by, or carry the phone around a patient who stands still."
+        ) from error
+    masks = folder / MASKS
+    masks.mkdir()
+    for name, mask in zip(frames.names, followed.masks, strict=True):
+        write_png(masks / name, 255 * mask.astype(np.uint8))
+    return replace(result, source=f"{result.source}, on the patient alone", warnings=(*result.warnings, TRIPOD))
 
 
 def _by_vggsfm(options: CamerasOptions, frames: Frames, folder: Path, progress: Progress) -> CameraReconstruction:
@@ -71,10 +99,22 @@ def _imported(path: Path, frames: Frames) -> CameraReconstruction:
     return result
 
 
+def read_mask(path: Path) -> np.ndarray:
+    """Read a mask of the patient, (h, w) bool."""
+    import cv2
+
+    picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    if picture is None:
+        raise CameraError(f"The mask of frame {path.name} cannot be read; run the cameras stage again.")
+    return picture > 0
+
+
 def run_dense(options: DenseOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
     """Measure points between the pictures."""
     cameras = inputs.result(CAMERAS).cameras
-    cloud, references = densify(cameras, inputs.result(FRAMES).read, progress, options.flow_pixels)
+    masks = inputs.folder(CAMERAS) / MASKS
+    patient = (lambda name: read_mask(masks / name)) if masks.is_dir() else None
+    cloud, references = densify(cameras, inputs.result(FRAMES).read, progress, options.flow_pixels, patient)
     cloud.save(folder)
     references.save(folder)
     points, normals = cloud.points_world.astype(float), cloud.normals_world.astype(float)

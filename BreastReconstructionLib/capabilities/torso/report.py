@@ -12,6 +12,7 @@ from ... import __version__
 from ...core.files import write_json
 from ...core.progress import Progress
 from ...core.run import Inputs
+from ...landmarks.locate import Landmarks
 from ...landmarks.names import LANDMARK_NAMES
 from ...measurement.accuracy import read_truth, score
 from ...measurement.residuals import doubt_of_residuals, scatter_about_neighbours
@@ -77,6 +78,8 @@ def _warnings(inputs: Inputs, model: ShapeModel, motion_mm: float, landmark_dist
             "skin there, or nothing at all. It has no colour there; --remove-contradicted (in the panel, 'Leave out what the "
             "pictures contradict') removes it."
         )
+    if proposed := inputs.result(LANDMARKS).proposed:
+        warnings.append(f"Nobody has looked at landmarks that the program proposed ({', '.join(proposed)}).")
     if failed := inputs.result(REFINE).failed:
         warnings.append(f"The surface is not refined by the pictures: {failed}")
     if reasons := unusual(fit, model, landmark_distances_mm):
@@ -120,6 +123,7 @@ def _numbers(inputs: Inputs, model: ShapeModel) -> dict:
             name: {
                 "position_ras_mm": at[k].tolist(),
                 "frames": int(landmarks.views[k]),
+                "source": _landmark_source(landmarks, name),
                 "reprojection_px": _finite(landmarks.reprojection_px[k]),
                 "distance_to_fitted_shape_mm": float(landmark_distances_mm[k]),
             }
@@ -176,6 +180,12 @@ def _refined(refinement: Refinement, mesh: TriangleMesh, area: np.ndarray) -> di
         "share_by_pictures_alone": float((refinement.weakened > 0.5).mean()),
         "share_left_to_the_model": float((refinement.views < FEWEST_VIEWS).mean()),
     }
+
+
+def _landmark_source(landmarks: Landmarks, name: str) -> str:
+    if name in landmarks.proposed:
+        return "proposed by the program, accepted unseen (--accept-proposed)"
+    return "proposed by the program, confirmed by a person" if name in landmarks.confirmed else "placed by a person"
 
 
 def _doubts_of_skin(aligned: AlignedCloud) -> tuple[str, ...]:

@@ -14,10 +14,12 @@ from ...core.files import write_json
 from ...geometry.transforms import Similarity
 from ...landmarks.files import read_landmarks, write_landmarks_mrk_json
 from ...landmarks.names import LANDMARK_NAMES
+from ...measurement.filming import Finding
 from ...measurement.scale import Scale
 from ...mesh.files import read_mesh, write_ply
 from ...mesh.mesh import TriangleMesh
 
+ARC_PICTURE = "arc.png"
 _UNREFINED_FILE = "unrefined.npy"
 _ARRAYS = ("vertices", "displacement", "weakened", "views")
 # Places that another between them takes its value from, and how far beyond the last of them a displacement fades (3 mm).
@@ -58,6 +60,30 @@ class Markers:
     def load(cls, folder: Path) -> Markers:
         """Read what `save` wrote."""
         return cls(tuple(json.loads((folder / "markers.json").read_text())["doubts"]))
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Whether a video will do.
+
+    Attributes:
+        findings: what was looked at.
+        arc_picture: path of a picture of the phone's way, None if that could not be found.
+    """
+
+    findings: tuple[Finding, ...]
+    arc_picture: Path | None
+
+    def save(self, folder: Path) -> None:
+        """Write one JSON; the picture is there already."""
+        write_json(folder / "guidance.json", {"findings": [finding.as_dict() for finding in self.findings]})
+
+    @classmethod
+    def load(cls, folder: Path) -> Guidance:
+        """Read what `save` wrote."""
+        rows = json.loads((folder / "guidance.json").read_text())["findings"]
+        picture = folder / ARC_PICTURE
+        return cls(tuple(Finding(**row) for row in rows), picture if picture.exists() else None)
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 from ...core.case import Case
 from ...core.errors import CameraError, LandmarkError, ScaleError, VideoError
 from ...core.files import hash_of_file, hash_of_files
-from ...core.resources import TORSO, default_model_path
+from ...core.resources import LANDMARK_NETWORK, TORSO, bundled_model_path, default_model_path
 from ...core.settings import Settings
-from ...landmarks.files import LandmarkInput, read_landmarks
+from ...landmarks.files import PROPOSED, LandmarkInput, read_landmarks
 from ...measurement.scale import KnownDistance, KnownMarker, check_typed, parse_distance, parse_marker
 from .stages import (
     ALIGN,
@@ -21,10 +21,12 @@ from .stages import (
     FRAMES,
     LANDMARKS,
     MARKERS,
+    PROPOSAL,
     REPORT,
     SCALE,
     CamerasOptions,
     MarkersOptions,
+    ProposalOptions,
     ScaleOptions,
 )
 
@@ -131,10 +133,27 @@ def check_cameras(settings: Settings) -> None:
 # Landmarks and model ------------------------------------------------------------------------------------------------
 
 
+def sources_of_proposal(settings: Settings, case: Case) -> dict:
+    """Return the network by its content."""
+    return {"network": hash_of_file(landmark_network_path(settings.of(PROPOSAL)))}
+
+
+def landmark_network_path(options: ProposalOptions) -> Path:
+    """Path of the network that proposes landmarks."""
+    return options.landmark_network or bundled_model_path(LANDMARK_NETWORK)
+
+
 def check_landmarks(settings: Settings) -> None:
-    """See that landmarks are given."""
-    if settings.of(LANDMARKS).landmarks is None:
+    """See that landmarks are given, and that a person has seen those which the program proposed, or wants them unseen."""
+    options = settings.of(LANDMARKS)
+    if options.landmarks is None:
         raise LandmarkError("No landmarks are given; place all six.")
+    proposed = landmark_file(options.landmarks, video_of(settings)).named(PROPOSED)
+    if proposed and not options.accept_proposed:
+        raise LandmarkError(
+            f"The landmarks in {options.landmarks.name} were proposed by the program ({', '.join(proposed)}): look at them, and "
+            "say --accept-proposed if they are right, or place them yourself (in the panel: Landmarks)."
+        )
 
 
 def sources_of_landmarks(settings: Settings, case: Case) -> dict:

@@ -1,6 +1,7 @@
 """From video to surface: the stages, in order, with their options. Everything else about them is made from this page.
 
 frames -> markers; frames -> cameras -> dense -> landmarks -> align -> scale, fit -> refine -> surface -> report
+dense -> proposal, which a person confirms; frames -> guidance, while the patient is still undressed
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from ...core.stage import Stage
 
 if TYPE_CHECKING:
     from ...landmarks.locate import Landmarks
+    from ...landmarks.proposal import Proposal
     from ...measurement.scale import Scale
     from ...sfm.dense import DenseCloud
     from ...sfm.reconstruction import CameraReconstruction
     from ...shape_model.align import AlignedCloud
     from ...shape_model.tracks import TrackFit
     from ...video.frames import Frames
-    from .results import Markers, Refinement, Report, Surface
+    from .results import Guidance, Markers, Refinement, Report, Surface
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class MarkersOptions:
         metavar="DICT[:NUMBER]:MM",
         help="printed ArUco marker and the side of its black square, such as DICT_4X4_50:80, or DICT_4X4_50:7:80",
     )
+
+
+@dataclass(frozen=True)
+class GuidanceOptions:
+    """Whether the video will do; there is nothing to choose."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,15 @@ class DenseOptions:
 
 
 @dataclass(frozen=True)
+class ProposalOptions:
+    """The six landmarks, as the program finds them."""
+
+    landmark_network: Path | None = option(
+        None, by_hand=True, in_key=False, metavar="FILE", help="network that proposes landmarks (default: the bundled one)"
+    )
+
+
+@dataclass(frozen=True)
 class LandmarksOptions:
     """The six landmarks."""
 
@@ -111,6 +127,11 @@ class LandmarksOptions:
         in_key=False,
         metavar="FILE",
         help="the six landmarks: .csv with landmark,video_frame,x_px,y_px; <frame>_landmarks.txt; .mrk.json, .pp or .ply",
+    )
+    accept_proposed: bool = option(
+        False,
+        by_hand=True,
+        help="take landmarks as the program proposes them, unseen; without --landmarks they are proposed first",
     )
 
 
@@ -257,6 +278,19 @@ MARKERS: Stage[MarkersOptions, Markers] = Stage(
     share=0.01,
     section="scale",
 )
+GUIDANCE: Stage[GuidanceOptions, Guidance] = Stage(
+    name="guidance",
+    title="Check of the video",
+    options=GuidanceOptions,
+    result=f"{_HERE}.results:Guidance",
+    needs=(FRAMES,),
+    work=f"{_HERE}.guidance:run",
+    sources=f"{_HERE}.sources:sources_of_markers",
+    revision=1,
+    share=0.06,
+    section="video",
+    command="check",
+)
 CAMERAS: Stage[CamerasOptions, CameraReconstruction] = Stage(
     name="cameras",
     title="Cameras",
@@ -267,7 +301,7 @@ CAMERAS: Stage[CamerasOptions, CameraReconstruction] = Stage(
     sources=f"{_HERE}.sources:sources_of_cameras",
     check=f"{_HERE}.sources:check_cameras",
     revision=1,
-    share=0.24,
+    share=0.23,
     section="cameras",
 )
 DENSE: Stage[DenseOptions, DenseCloud] = Stage(
@@ -280,6 +314,19 @@ DENSE: Stage[DenseOptions, DenseCloud] = Stage(
     revision=1,
     share=0.14,
     section="cameras",
+)
+PROPOSAL: Stage[ProposalOptions, Proposal] = Stage(
+    name="proposal",
+    title="Proposed landmarks",
+    options=ProposalOptions,
+    result="landmarks.proposal:Proposal",
+    needs=(FRAMES, CAMERAS, DENSE),
+    work=f"{_HERE}.proposal:run",
+    sources=f"{_HERE}.sources:sources_of_proposal",
+    revision=1,
+    share=0.02,
+    section="landmarks",
+    publishes=("proposal/proposed_landmarks.csv", "proposal/proposed_landmarks.png"),
 )
 LANDMARKS: Stage[LandmarksOptions, Landmarks] = Stage(
     name="landmarks",
@@ -317,7 +364,7 @@ SCALE: Stage[ScaleOptions, Scale] = Stage(
     sources=f"{_HERE}.sources:sources_of_scale",
     check=f"{_HERE}.sources:check_scale",
     revision=1,
-    share=0.01,
+    share=0.02,
     section="scale",
 )
 FIT: Stage[FitOptions, TrackFit] = Stage(
@@ -328,7 +375,7 @@ FIT: Stage[FitOptions, TrackFit] = Stage(
     needs=(FRAMES, CAMERAS, DENSE, ALIGN),
     work=f"{_HERE}.shape:run_fit",
     revision=3,
-    share=0.11,
+    share=0.12,
     section="surface",
 )
 REFINE: Stage[RefineOptions, Refinement] = Stage(
@@ -339,7 +386,7 @@ REFINE: Stage[RefineOptions, Refinement] = Stage(
     needs=(FRAMES, CAMERAS, ALIGN, FIT),
     work=f"{_HERE}.refine:run",
     revision=3,
-    share=0.25,
+    share=0.24,
     section="surface",
 )
 SURFACE: Stage[SurfaceOptions, Surface] = Stage(
@@ -350,7 +397,7 @@ SURFACE: Stage[SurfaceOptions, Surface] = Stage(
     needs=(FRAMES, CAMERAS, DENSE, LANDMARKS, ALIGN, SCALE, FIT, REFINE),
     work=f"{_HERE}.surface:run",
     revision=5,
-    share=0.15,
+    share=0.08,
     section="surface",
 )
 REPORT: Stage[ReportOptions, Report] = Stage(
@@ -363,7 +410,7 @@ REPORT: Stage[ReportOptions, Report] = Stage(
     sources=f"{_HERE}.sources:sources_of_report",
     check=f"{_HERE}.sources:check_report",
     revision=5,
-    share=0.03,
+    share=0.02,
     section="surface",
     publishes=(
         "surface/surface.ply",

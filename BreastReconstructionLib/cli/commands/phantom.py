@@ -43,6 +43,8 @@ def add(commands: Commands) -> None:
     video.add_argument("--breathing", type=float, default=0.0, metavar="MM", help="movement of the chest")
     video.add_argument("--distance", type=float, default=900.0, metavar="MM", help="of the phone to the chest")
     video.add_argument("--sweep", type=float, default=180.0, metavar="DEGREES", help="how far around the phone goes")
+    words = "of the way around the patient: the patient's own turn; 1 before a phone on a tripod (default 0)"
+    video.add_argument("--patient-turns", type=float, default=0.0, metavar="SHARE", help=words)
     video.add_argument("--population", choices=POPULATION_NAMES, default="plain", help="which bodies (default plain)")
     words = "hair, necklace, straps, waistband, short-arm, plaster, no-nipple, drift, sharpened, gloss, uneven-light"
     video.add_argument("--clutter", nargs="+", default=(), metavar="WHAT", help=words)
@@ -101,6 +103,8 @@ def _video(options: argparse.Namespace, console: Console) -> None:
     from ...phantom.studio import CLUTTER
     from ...phantom.video import PhantomVideoSettings, write_phantom_video
 
+    if not 0 <= options.patient_turns <= 1:
+        raise OptionError("--patient-turns is a share from 0 to 1.")
     for what, given, known in (("clutter", options.clutter, CLUTTER), ("detail", options.details, DETAILS)):
         if unknown := sorted(set(given) - set(known)):
             raise OptionError(f"There is no {what} called {unknown[0]}; there are {', '.join(known)}.")
@@ -112,6 +116,7 @@ def _video(options: argparse.Namespace, console: Console) -> None:
         breathing_mm=options.breathing,
         distance_mm=options.distance,
         sweep_degrees=options.sweep,
+        patient_turns=options.patient_turns,
         population=options.population,
         clutter=tuple(options.clutter),
         added_ml=options.added,

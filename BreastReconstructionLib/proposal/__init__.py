@@ -1,0 +1,1 @@
+"""The six landmarks, found in the pictures by a network, for a person to confirm."""
