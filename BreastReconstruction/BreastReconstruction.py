@@ -185,7 +185,13 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             for section in self.sections:
                 section.refresh(self._states)
             self.patients.refresh()
-            for button in (self.ui.framesButton, self.ui.camerasButton, self.ui.reconstructButton, self.ui.runAllButton):
+            for button in (
+                self.ui.framesButton,
+                self.ui.checkVideoButton,
+                self.ui.camerasButton,
+                self.ui.reconstructButton,
+                self.ui.runAllButton,
+            ):
                 button.enabled = not self.running
             self.ui.cancelButton.enabled = self.running
         finally:
@@ -223,14 +229,14 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def run_to_the_end(self) -> None:
         """Do the rest of the way: up to the surface, or up to the points while landmarks are missing."""
-        missing = self.landmarks.missing()
-        if missing and self._states[DENSE.name] is StageState.DONE:
-            self.say(_("Place all six landmarks first; missing: {names}.").format(names=", ".join(missing)))
+        wanted = self.landmarks.wanted()
+        if wanted and self._states[DENSE.name] is StageState.DONE:
+            self.say(wanted)
             return
-        if not missing and (needed := self.scale.missing()):
+        if not wanted and (needed := self.scale.missing()):
             self.say(needed)
             return
-        self.run(DENSE if missing else REPORT)
+        self.run(DENSE if wanted else REPORT)
 
     def run(self, stage) -> None:
         """Start what a stage needs and the stage itself in the background; what nothing changed is skipped."""
@@ -240,7 +246,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
 
     def complete_landmarks(self):
         """Return the landmark file if it gives all six, else None: complete ones also decide which frames are chosen."""
-        return None if self.landmarks.missing() else self.landmarks.file()
+        return None if self.landmarks.wanted() else self.landmarks.file()
 
     def stage_done(self, name: str, skipped: bool) -> None:
         """Show the files of a stage that has just been done."""
@@ -251,7 +257,7 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             CAMERAS.name: [self.cameras.show_cameras],
             DENSE.name: [self.cameras.show_points],
         }
-        functions = show.get(name, [lambda s=s: s.stage_done(name) for s in self.rooms])
+        functions = show.get(name, [lambda s=s: s.stage_done(name) for s in (self.landmarks, self.video, *self.rooms)])
         for function in (*([] if skipped else functions), self.refresh):
             qt.QTimer.singleShot(0, function)
 
@@ -259,8 +265,8 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
         """Show the result, or say what comes next."""
         if REPORT.name in finished:
             self.result.show()
-        elif DENSE.name in finished and self.landmarks.missing():
-            self.say(_("Done. Now place the six landmarks."))
+        elif words := self.video.next_words(finished) or self.landmarks.next_words(finished):
+            self.say(words)
         self.refresh()
 
     # Scene ---------------------------------------------------------------------------------------------------------

@@ -1,11 +1,16 @@
 """What was clicked: picks on frames, their order, and what they mean in space. No widget is known here."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from BreastReconstructionLib.core.errors import BreastReconstructionError
-from BreastReconstructionLib.landmarks.files import write_video_picks
+from BreastReconstructionLib.landmarks.files import CONFIRMED, PROPOSED, write_video_picks
 from BreastReconstructionLib.landmarks.locate import check_order, locate_landmarks, triangulate_picks
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
+
+# A point that was only shown again lies where it was.
+SAME_PX = 0.05
 
 
 class LandmarkPicks:
@@ -16,6 +21,7 @@ class LandmarkPicks:
 
     def __init__(self, frames=None):
         self.by_frame = {}  # video frame -> landmark -> pixel
+        self._sources = {}  # (video frame, landmark) -> PROPOSED or CONFIRMED; nothing where a person placed it
         self.frames = {} if frames is None else dict(zip(frames.names, frames.video_frames))  # frame name -> video frame
         self._order = []  # (video frame, landmark), as they were placed
         self._width = 0 if frames is None else frames.width
@@ -31,15 +37,44 @@ class LandmarkPicks:
             if pick.video_frame is not None:
                 self.by_frame.setdefault(pick.video_frame, {})[pick.landmark] = np.array([pick.x_px, pick.y_px])
                 self._order.append((pick.video_frame, pick.landmark))
+                if pick.source:
+                    self._sources[pick.video_frame, pick.landmark] = pick.source
+
+    def propose(self, given) -> None:
+        """Take over proposed picks of the landmarks that nobody has placed, in pixels of the chosen frames."""
+        for frame, name in [place for place, source in self._sources.items() if source == PROPOSED]:
+            self._forget(frame, name)
+        free = {name for name in LANDMARK_NAMES if not self.count_of(name)}
+        self.add(replace(given, picks=tuple(pick for pick in given.picks if pick.landmark in free)))
+
+    def unconfirmed(self) -> list:
+        """Return the landmarks that are proposed, and that nobody has confirmed or moved."""
+        names = {name for (_frame, name), source in self._sources.items() if source == PROPOSED}
+        return [name for name in LANDMARK_NAMES if name in names]
+
+    def confirm(self) -> None:
+        """All that is proposed is right."""
+        self._sources = dict.fromkeys(self._sources, CONFIRMED)
+
+    def _forget(self, frame: int, name: str) -> None:
+        self.by_frame.get(frame, {}).pop(name, None)
+        self._sources.pop((frame, name), None)
+        self._order = [place for place in self._order if place != (frame, name)]
 
     def on(self, frame: str) -> dict:
         """Return the picks on a frame, by landmark."""
         return self.by_frame.get(self.frames.get(frame), {})
 
     def place(self, frame: str, now: dict) -> None:
-        """Replace the picks of a frame."""
+        """Replace the picks of a frame; where one was moved, what was proposed for it elsewhere goes."""
         number = self.frames[frame]
         before = self.by_frame.get(number, {})
+        for name in before:
+            moved = name not in now or np.abs(np.subtract(now[name], before[name])).max() > SAME_PX
+            if moved and (number, name) in self._sources:
+                del self._sources[number, name]
+                for other, landmark in [place for place in self._sources if place[1] == name]:
+                    self._forget(other, landmark)
         self._order += [(number, name) for name in now if name not in before]
         self._order = [(f, name) for f, name in self._order if f != number or name in now]
         self.by_frame[number] = now
@@ -48,14 +83,13 @@ class LandmarkPicks:
         """Remove the pick that was placed last; False if there is none."""
         if not self._order:
             return False
-        frame, name = self._order.pop()
-        self.by_frame.get(frame, {}).pop(name, None)
+        self._forget(*self._order[-1])
         return True
 
     def clear(self, frame: str) -> None:
         """Remove the picks of a frame."""
-        self.by_frame.pop(self.frames[frame], None)
-        self._order = [(f, name) for f, name in self._order if f != self.frames[frame]]
+        for name in list(self.on(frame)):
+            self._forget(self.frames[frame], name)
 
     def next_on(self, frame: str) -> str:
         """Return the landmark to place next on a frame, '' if all are there."""
@@ -85,16 +119,18 @@ class LandmarkPicks:
     def write(self, path) -> None:
         """Write all picks as the video was filmed."""
         placed = sorted(self.by_frame.items())
-        self.write_rows(path, [(name, frame, *pixel) for frame, picks in placed for name, pixel in picks.items()])
+        source = lambda frame, name: self._sources.get((frame, name), "")
+        rows = [(name, frame, *pixel, source(frame, name)) for frame, picks in placed for name, pixel in picks.items()]
+        self.write_rows(path, rows)
 
     def write_given(self, path, given) -> None:
         """Write the picks of a file, which are in pixels of the chosen frames, as the video was filmed."""
         picks = [pick for pick in given.picks if pick.video_frame is not None]
-        self.write_rows(path, [(pick.landmark, pick.video_frame, pick.x_px, pick.y_px) for pick in picks])
+        self.write_rows(path, [(pick.landmark, pick.video_frame, pick.x_px, pick.y_px, pick.source) for pick in picks])
 
     def write_rows(self, path, rows: list) -> None:
-        """Write (landmark, video frame, x, y) in pixels of the chosen frames, as the video was filmed."""
-        filmed = [(name, frame, self._width - x if self._mirrored else x, y) for name, frame, x, y in rows]
+        """Write (landmark, video frame, x, y, source) in pixels of the chosen frames, as the video was filmed."""
+        filmed = [(name, frame, self._width - x if self._mirrored else x, y, source) for name, frame, x, y, source in rows]
         write_video_picks(path, filmed)
 
     def located(self, given, cameras: dict, points_world):

@@ -6,21 +6,21 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from BreastReconstructionLib.capabilities.torso.stages import FRAMES
+from BreastReconstructionLib.capabilities.torso.stages import DENSE, FRAMES, PROPOSAL
 from BreastReconstructionLib.core.errors import BreastReconstructionError
 from BreastReconstructionLib.landmarks.files import (
     PICKS_FILE,
     LandmarkInput,
     read_landmarks,
     read_video_picks,
-    write_landmarks_mrk_json,
-    write_landmarks_pp,
 )
 from BreastReconstructionLib.landmarks.locate import most_frontal
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
+from BreastReconstructionLib.landmarks.proposal import PROPOSED_FILE
 from BreastReconstructionLib.scene import nodes, views
 
 from .choices import fill, select
+from .landmark_files import LandmarkFiles
 from .landmark_picks import LandmarkPicks
 
 PLACED_EVENTS = ("PointPositionDefinedEvent", "PointEndInteractionEvent", "PointPositionUndefinedEvent")
@@ -45,8 +45,9 @@ class LandmarksSection:
         ui.nextFrameButton.clicked.connect(lambda: self._browse(1))
         ui.frontalFrameButton.clicked.connect(self._show_frontal)
         ui.frameComboBox.connect("currentIndexChanged(int)", lambda index: self.show_frame(ui.frameComboBox.itemData(index)))
-        ui.loadLandmarksButton.clicked.connect(self._load)
-        ui.saveLandmarksButton.clicked.connect(self._save)
+        ui.proposeButton.clicked.connect(lambda: module.run(PROPOSAL))
+        ui.confirmButton.clicked.connect(self._confirm)
+        self.files = LandmarkFiles(module, self)
 
     # What the module asks ------------------------------------------------------------------------------------------
 
@@ -70,11 +71,45 @@ class LandmarksSection:
     def missing(self) -> list:
         """Return the landmarks that are placed in no frame and given by no file."""
         try:
-            given = self._given()
+            given = self.given()
         except BreastReconstructionError:
             return list(LANDMARK_NAMES)
         placed = set(given.points) | {pick.landmark for pick in given.picks}
         return [name for name in LANDMARK_NAMES if name not in placed]
+
+    def wanted(self) -> str:
+        """Return what the user has to do before a fit, in words; '' if nothing."""
+        if missing := self.missing():
+            return _("Needs landmarks: {names}.").format(names=", ".join(missing))
+        if unconfirmed := self.picks.unconfirmed():
+            words = _("Look at the proposed landmarks on the frames, drag what is wrong, then press 'They are right': {names}.")
+            return words.format(names=", ".join(unconfirmed))
+        return ""
+
+    def stage_done(self, name: str) -> None:
+        """Take over what was proposed, for landmarks that nobody has placed, and show the frontal frame with it."""
+        if name != PROPOSAL.name or (proposal := self._module.result_of(PROPOSAL)) is None:
+            return
+        self._module.parameters.landmarks = ""
+        rows = read_video_picks(self._module.case_folder / PROPOSAL.name / PROPOSED_FILE)
+        self.picks.propose(self.picks.flipped(LandmarkInput(rows, {})))
+        self._write()
+        self.show_frame(proposal.shown_in[0])
+
+    def next_words(self, finished: set) -> str:
+        """Return what to say after stages are done, '' if nothing."""
+        if PROPOSAL.name in finished and (proposal := self._module.result_of(PROPOSAL)) is not None:
+            unknown = _(" Not found: {names}; place them.").format(names=", ".join(proposal.unknown)) if proposal.unknown else ""
+            unsure = _(" Look closely at: {names}.").format(names=", ".join(proposal.unsure)) if proposal.unsure else ""
+            return self.wanted() + unknown + unsure
+        if DENSE.name in finished and self.missing():
+            return _("Done. Now place the six landmarks, or let them be proposed.")
+        return ""
+
+    def _confirm(self) -> None:
+        """The user says that what is proposed is right."""
+        self.picks.confirm()
+        self._changed()
 
     def open_case(self) -> None:
         """Read the frames and the picks of the case; the Red slice view shows nothing until a frame is asked for."""
@@ -83,7 +118,7 @@ class LandmarksSection:
         if self._frame not in self.picks.frames:
             self._frame = ""
         try:
-            self.picks.add(self._given())
+            self.picks.add(self.given())
         except BreastReconstructionError as error:
             self._module.say(str(error))
         if self._frame:
@@ -91,8 +126,8 @@ class LandmarksSection:
 
     def refresh(self, states) -> None:
         """Show the table, the next landmark, and what is wrong with those placed."""
-        ui, missing = self._ui, self.missing()
-        located, errors, sentence = self._located()
+        ui, wanted = self._ui, self.wanted()
+        located, errors, sentence = self.located()
         for row, name in enumerate(LANDMARK_NAMES):
             error = errors.get(name)
             ui.landmarkTable.setItem(row, 0, qt.QTableWidgetItem(name))
@@ -100,12 +135,14 @@ class LandmarksSection:
             ui.landmarkTable.setItem(row, 2, qt.QTableWidgetItem("" if error is None else f"{error:.1f} px"))
         if sentence:
             ui.landmarksState.text = sentence
-        elif missing:
-            ui.landmarksState.text = _("Needs landmarks: {names}.").format(names=", ".join(missing))
+        elif wanted:
+            ui.landmarksState.text = wanted
         elif located is not None:
             ui.landmarksState.text = _("Done: six landmarks.")
         else:
             ui.landmarksState.text = _("Six landmarks; checked once the points are found.")
+        ui.confirmButton.enabled = bool(self.picks.unconfirmed())
+        ui.proposeButton.enabled = not self._module.running
         following = self.picks.next_on(self._frame)
         words = _("Next: {name} (left and right are the patient's)") if following else _("All six are placed on this frame.")
         ui.nextLandmarkLabel.text = words.format(name=following)
@@ -150,8 +187,9 @@ class LandmarksSection:
             return
         self._filling = True
         try:
-            node = nodes.show_picks(self._module.case_folder, self.picks.on(self._frame))
-            located, _errors, _sentence = self._located()
+            unsure = bool(self.picks.unconfirmed())
+            node = nodes.show_picks(self._module.case_folder, self.picks.on(self._frame), unsure)
+            located, _errors, _sentence = self.located()
             predicted = self.picks.predicted(self._frame, self._module.cameras.by_name(), located)
             nodes.show_predicted(self._module.case_folder, predicted)
         finally:
@@ -235,7 +273,7 @@ class LandmarksSection:
 
     # In space ------------------------------------------------------------------------------------------------------
 
-    def _given(self) -> LandmarkInput:
+    def given(self) -> LandmarkInput:
         """What is placed or loaded, in pixels of the chosen frames."""
         path = self.file()
         if path is None:
@@ -245,55 +283,10 @@ class LandmarksSection:
             given = given.of_pictures(self._module.video.picture_files())
         return self.picks.flipped(given)
 
-    def _located(self):
+    def located(self):
         """See LandmarkPicks.located."""
         try:
-            given = None if self.missing() else self._given()
+            given = None if self.missing() else self.given()
         except BreastReconstructionError as error:
             return None, {}, str(error)
         return self.picks.located(given, self._module.cameras.by_name(), self._module.cameras.points_world)
-
-    # Files ---------------------------------------------------------------------------------------------------------
-
-    def _load(self) -> None:
-        path = qt.QFileDialog.getOpenFileName(
-            self._module.parent, _("Load landmarks"), "", _("Landmarks (*.csv *.mrk.json *.json *.pp *.ply *_landmarks.txt)")
-        )
-        if path:
-            self.load(Path(path))
-
-    def load(self, path: Path) -> None:
-        """Use a landmark file; picks in it can be changed afterwards."""
-        try:
-            read_landmarks(path)
-        except BreastReconstructionError as error:
-            self._module.say(str(error))
-            return
-        self._module.parameters.landmarks = str(path)
-        self.open_case()
-        self._module.refresh()
-
-    def _save(self) -> None:
-        path = qt.QFileDialog.getSaveFileName(
-            self._module.parent, _("Save landmarks"), "landmarks.csv", _("Landmarks (*.csv *.mrk.json *.pp)")
-        )
-        if path:
-            self.save(Path(path))
-
-    def save(self, path: Path) -> None:
-        """Write picks (.csv), or the points in world (.mrk.json, .pp)."""
-        missing = self.missing()
-        if missing:
-            self._module.say(_("Place all six landmarks first; missing: {names}.").format(names=", ".join(missing)))
-            return
-        located, _errors, sentence = self._located()
-        try:
-            if path.name.endswith(".csv"):
-                self.picks.write_given(path, self._given())
-            elif located is None:
-                self._module.say(sentence or _("Points in space need the cameras; find them first."))
-            else:
-                points = dict(zip(LANDMARK_NAMES, located))
-                (write_landmarks_pp if path.suffix == ".pp" else write_landmarks_mrk_json)(path, points)
-        except OSError:
-            self._module.say(_("{name} cannot be written there; choose another folder.").format(name=path.name))

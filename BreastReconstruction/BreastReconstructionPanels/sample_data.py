@@ -51,6 +51,6 @@ def open_sample():
     widget.choose_video(str(folder / "video.mp4"))
     widget.parameters.scale_kind = "marker"
     set_marker(widget.parameters, parse_marker(json.loads((folder / "truth.json").read_text())["marker"]))
-    widget.landmarks.load(folder / "picks.csv")
+    widget.landmarks.files.load(folder / "picks.csv")
     widget.say(_("The sample is a synthetic patient; press Run all."))
     return [str(folder / "video.mp4"), str(folder / "picks.csv")]

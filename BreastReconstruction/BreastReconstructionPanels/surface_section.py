@@ -52,11 +52,11 @@ class SurfaceSection:
             if Path(parameters.model or default_model_path()) == bundled
             else ""
         )
-        missing = self._module.landmarks.missing()
+        wanted = self._module.landmarks.wanted()
         if states[REPORT.name] is StageState.DONE:
             ui.surfaceState.text = self._module.state_words(SURFACE, StageState.DONE)
-        elif missing:
-            ui.surfaceState.text = _("Needs landmarks: {names}.").format(names=", ".join(missing))
+        elif wanted:
+            ui.surfaceState.text = wanted
         else:
             ui.surfaceState.text = self._module.state_words(SURFACE, states[SURFACE.name])
 

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from BreastReconstructionLib.capabilities import STAGES
 from BreastReconstructionLib.capabilities.torso.motion import read_motion_warning
-from BreastReconstructionLib.capabilities.torso.stages import FIT, FRAMES, MARKERS
+from BreastReconstructionLib.capabilities.torso.stages import FIT, FRAMES, GUIDANCE, MARKERS
 from BreastReconstructionLib.core.errors import BreastReconstructionError
 from BreastReconstructionLib.core.options import options_of
 from BreastReconstructionLib.core.settings import quality_values
@@ -35,6 +35,7 @@ class VideoSection:
         ui.videoPathEdit.connect("currentPathChanged(QString)", self._on_path)
         ui.pictureFolderButton.clicked.connect(self._choose_folder)
         ui.framesButton.clicked.connect(lambda: module.run(FRAMES))
+        ui.checkVideoButton.clicked.connect(lambda: module.run(GUIDANCE))
 
     def refresh(self, states) -> None:
         """Show the parameters and, if the frames are chosen, the frames."""
@@ -46,6 +47,26 @@ class VideoSection:
             ui.videoState.text = _("Needs a video or a folder of pictures.")
         else:
             ui.videoState.text = self._module.state_words(FRAMES, states[FRAMES.name])
+
+    def stage_done(self, name: str) -> None:
+        """Show what was found of the video."""
+        if name == GUIDANCE.name:
+            self._show_guidance()
+
+    def next_words(self, finished: set) -> str:
+        """Return what to say after the video was checked, '' if it was not."""
+        if GUIDANCE.name not in finished or (guidance := self._module.result_of(GUIDANCE)) is None:
+            return ""
+        bad = [finding.words for finding in guidance.findings if not finding.fine]
+        return _("Film again: {words}").format(words=" ".join(bad)) if bad else _("The video will do.")
+
+    def _show_guidance(self) -> None:
+        ui, guidance = self._ui, self._module.result_of(GUIDANCE)
+        ui.guidanceText.text, picture = "", None
+        if guidance is not None:
+            marks = [("✓" if finding.fine else "✗") + " " + finding.words for finding in guidance.findings]
+            ui.guidanceText.text, picture = "\n".join(marks), guidance.arc_picture
+        ui.arcLabel.setPixmap(qt.QPixmap(str(picture)) if picture else qt.QPixmap())
 
     def picture_files(self) -> tuple:
         """Return the pictures of a folder of pictures in their order, () for a video or if they are gone."""
@@ -63,6 +84,7 @@ class VideoSection:
         ui.frameList.clear()
         ui.sharpnessLabel.clear()
         ui.videoWarnings.text = ""
+        self._show_guidance()
         if frames is None:
             return
         for name in frames.names:

@@ -167,11 +167,14 @@ def ras_to_pixel(points_ras: np.ndarray) -> np.ndarray:
     return -points_ras[:, :2]
 
 
-def show_picks(case: Path, pixels: dict[str, np.ndarray]):
-    """Return the markups node in which a frame's landmarks are placed; those without a pixel are left to be placed in turn."""
+def show_picks(case: Path, pixels: dict[str, np.ndarray], unconfirmed: bool = False):
+    """Return the markups node in which a frame's landmarks are placed; those without a pixel are left to be placed in turn.
+
+    Orange while some are proposed that nobody has confirmed, yellow else.
+    """
     node = make_node(case, PICKS, "vtkMRMLMarkupsFiducialNode", "picks on this frame")
     fill_landmarks(node, {name: pixel_to_ras(pixel[None])[0] for name, pixel in pixels.items()})
-    _flat_markers(node, (1.0, 0.85, 0.1))
+    _flat_markers(node, (1.0, 0.5, 0.1) if unconfirmed else (1.0, 0.85, 0.1))
     return node
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from ..core.errors import CameraError
 from ..core.progress import Progress
 from ..geometry.pictures import sample_picture
-from .dense import EDGE_PX, equalised, flow
+from .dense import EDGE_PX, flow, skin_texture
 
 # Longer side of the pictures that are compared, and the border of them that is taken for room, as a share.
 LOOK_PX, BORDER_SHARE = 480, 0.12
@@ -83,7 +83,7 @@ def _followed(
     for k, name in enumerate(names):
         picture = read_picture(name)
         factor = FOLLOWED_PX / max(picture.shape[:2])
-        gray = equalised(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
+        gray = skin_texture(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), masks[k])
         inside = cv2.resize(masks[k].astype(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST)
         inside = cv2.erode(inside, np.ones((EDGE_PX, EDGE_PX), np.uint8))
         if before is not None:

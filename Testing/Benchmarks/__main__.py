@@ -5,6 +5,8 @@
 - preview: a rough surface from a code, as a slider needs it.
 - demo, draft: the bundled sample through the command line: stages, time, peak memory, error; beside the version before.
 - busy: the sample in draft beside four programs that never rest: time and CPU time against alone.
+- landmarks: what is proposed on unseen bodies against the truth, and the sample's surface by proposed landmarks.
+- turning: videos of patients who turn before a phone on a tripod.
 - videos: five further phantom videos (other bodies, skins, rooms, paths, lenses): a table.
 - outside: bodies and clutter that no training and no tuning saw: errors, landmarks, and the stated uncertainty.
 - clinic: skin of CT and MRI, registration, geodesics, volumes against twins, change between visits.
@@ -33,6 +35,8 @@ PARTS = (
     "demo",
     "draft",
     "busy",
+    "landmarks",
+    "turning",
     "videos",
     "outside",
     "clinic",
@@ -89,6 +93,7 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
 
     from . import model_parts, video_parts
     from .clinic import clinic
+    from .landmarks import landmarks, turning
     from .organ import organ
     from .outside import outside
     from .plot import exponent
@@ -125,6 +130,8 @@ def run_parts(parts: list[str], options: argparse.Namespace, folder: Path) -> di
         "demo": lambda: video_parts.demo(folder, "normal"),
         "draft": lambda: video_parts.demo(folder, "draft"),
         "busy": lambda: video_parts.busy(folder),
+        "landmarks": lambda: landmarks(folder),
+        "turning": lambda: turning(folder),
         "videos": lambda: video_parts.videos(folder),
         "outside": lambda: outside(folder),
         "clinic": lambda: clinic(folder),

@@ -17,7 +17,7 @@ LIBRARY, MODULE = ROOT / "BreastReconstructionLib", ROOT / "BreastReconstruction
 # A folder imports itself and those before it.
 ORDER = (
     "core", "geometry", "fields", "mesh", "optimise", "video", "landmarks", "sfm", "measurement", "phantom", "shape_model",
-    "neural_surface", "radiograph", "capabilities", "cli",
+    "proposal", "neural_surface", "radiograph", "capabilities", "cli",
 )  # fmt: skip
 HEAVY = ("torch", "cv2", "pycolmap", "vtkmodules", "trimesh", "SimpleITK", "scipy")
 

@@ -190,16 +190,16 @@ def test_export_into_nowhere_is_one_sentence(panel, finished, tmp_path):
 
 def test_landmarks_are_saved_and_loaded(panel, finished, tmp_path):
     for ending in ("csv", "pp", "mrk.json"):
-        panel.landmarks.save(tmp_path / f"landmarks.{ending}")
+        panel.landmarks.files.save(tmp_path / f"landmarks.{ending}")
         assert (tmp_path / f"landmarks.{ending}").exists()
     before = (finished / "landmarks.csv").read_text()
     assert (tmp_path / "landmarks.csv").read_text() == before
     for ending in ("pp", "mrk.json"):
-        panel.landmarks.load(tmp_path / f"landmarks.{ending}")
+        panel.landmarks.files.load(tmp_path / f"landmarks.{ending}")
         assert panel.ui.landmarksState.text == "Done: six landmarks."
         assert f"landmarks.{ending}" in panel.ui.landmarksText.text
     (tmp_path / "wrong.csv").write_text("a,b\n1,2\n")
-    panel.landmarks.load(tmp_path / "wrong.csv")
+    panel.landmarks.files.load(tmp_path / "wrong.csv")
     assert "must begin with the header" in panel.ui.statusLabel.text
     panel.parameters.landmarks = ""
     panel.landmarks.open_case()
@@ -309,7 +309,7 @@ def test_explored_shapes_follow_the_sliders(panel):
 
 def test_cancel_leaves_a_case_that_goes_on(fresh, small_input):
     panel = fresh
-    panel.landmarks.load(small_input[1])
+    panel.landmarks.files.load(small_input[1])
     start_and_wait_for(panel, panel.ui.reconstructButton, "cameras")
     started = time.perf_counter()
     panel.ui.cancelButton.click()
@@ -329,7 +329,7 @@ def test_node_deleted_while_running_comes_back(fresh, own_case, small_input):
     panel = fresh
     panel.ui.casePathEdit.currentPath = str(own_case)
     wait(lambda: panel.result.node() is not None, 20)
-    panel.landmarks.load(small_input[1])
+    panel.landmarks.files.load(small_input[1])
     panel.ui.reconstructButton.click()
     slicer.mrmlScene.RemoveNode(panel.result.node())
     wait_for_run(panel)
@@ -407,7 +407,7 @@ def test_incomplete_landmarks_stop_before_the_surface(fresh, own_case, small_inp
     fresh.refresh()
     fresh.ui.runAllButton.click()
     assert "Place all six landmarks first; missing: sternal-notch" in fresh.ui.statusLabel.text
-    fresh.landmarks.save(tmp_path / "x.csv")
+    fresh.landmarks.files.save(tmp_path / "x.csv")
     assert "missing: sternal-notch" in fresh.ui.statusLabel.text
 
 

@@ -78,7 +78,7 @@ def test_nothing_is_measured_until_somebody_measures(fresh, small_input):
     from BreastReconstructionLib.capabilities.torso.stages import MARKERS, SCALE
 
     panel, ui = fresh, fresh.ui
-    panel.landmarks.load(small_input[1])
+    panel.landmarks.files.load(small_input[1])
     choose(ui.scaleComboBox, "distance")
     assert ui.distanceSpinBox.text == "not measured"
     assert ui.markerSpinBox.text == "not measured"
@@ -102,7 +102,7 @@ def test_a_slip_is_told_in_the_panel_and_a_doubt_goes_with_the_surface(fresh, ow
     ui.casePathEdit.currentPath = str(own_case)
     wait(lambda: ui.camerasState.text.startswith("16 of 16"), 20)
     panel.parameters.video = str(small_input[0])
-    panel.landmarks.load(small_input[1])
+    panel.landmarks.files.load(small_input[1])
     choose(ui.scaleComboBox, "distance")
     ui.distanceSpinBox.value = 21.0
     ui.runAllButton.click()
