@@ -106,7 +106,9 @@ def distort(normalized: np.ndarray, distortion: np.ndarray) -> np.ndarray:
 
 
 def triangulate(cameras: list[Camera], pixels: np.ndarray) -> np.ndarray:
-    """Triangulate one point seen in several cameras, least squares over undistorted rays (linear DLT).
+    """Triangulate one point seen in several cameras, linear least squares over undistorted rays.
+
+    The inhomogeneous form: the homogeneous one (DLT) depends on the unit, and in mm draws points away from the origin.
 
     Args:
         cameras: N at least 2.
@@ -120,5 +122,5 @@ def triangulate(cameras: list[Camera], pixels: np.ndarray) -> np.ndarray:
         x, y = camera.normalized(pixel[None])[0]
         extrinsics = np.column_stack([camera.rotation, camera.translation])
         rows += [x * extrinsics[2] - extrinsics[0], y * extrinsics[2] - extrinsics[1]]
-    homogeneous = np.linalg.svd(np.array(rows))[2][-1]
-    return homogeneous[:3] / homogeneous[3]
+    equations = np.array(rows)
+    return np.linalg.lstsq(equations[:, :3], -equations[:, 3], rcond=None)[0]

@@ -210,9 +210,22 @@ class _JudgedNetwork:
 
 
 def train_landmarks(
-    folder: Path, settings: LandmarkSettings, work: Path, output: Path, progress: Progress | None = None
+    folder: Path,
+    settings: LandmarkSettings,
+    work: Path,
+    output: Path,
+    progress: Progress | None = None,
+    start: LandmarkNetwork | None = None,
 ) -> Path | None:
     """Train on the pictures of a folder, but for a few bodies that judge; write the network with its card.
+
+    Args:
+        folder: of what `draw_landmark_pictures` draws.
+        settings: see LandmarkSettings.
+        work: folder of the checkpoint; a training that was stopped goes on.
+        output: folder for the network.
+        progress: see the trainer.
+        start: a trained network to go on from, on other pictures; None to begin anew.
 
     Returns:
         the path of the network; None in all processes of `torchrun` but the first.
@@ -233,6 +246,8 @@ def train_landmarks(
         work.mkdir(parents=True, exist_ok=True)
     process = Process.started()
     training = LandmarkTraining(LandmarkPictures.load(files[count:]), LandmarkPictures.load(files[:count]), settings, process)
+    if start is not None:
+        training.network.load_state_dict(start.state_dict())
     schedule = Schedule(settings.steps, settings.batch, max(settings.steps // 10, 1), 11)
     error = trainer.train(training, schedule, process, work, progress)
     process.leave()

@@ -406,7 +406,7 @@ def test_incomplete_landmarks_stop_before_the_surface(fresh, own_case, small_inp
     fresh.landmarks.open_case()
     fresh.refresh()
     fresh.ui.runAllButton.click()
-    assert "Place all six landmarks first; missing: sternal-notch" in fresh.ui.statusLabel.text
+    assert "Needs landmarks: sternal-notch" in fresh.ui.statusLabel.text
     fresh.landmarks.files.save(tmp_path / "x.csv")
     assert "missing: sternal-notch" in fresh.ui.statusLabel.text
 

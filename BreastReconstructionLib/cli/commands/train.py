@@ -1,4 +1,4 @@
-"""Training of shape models."""
+"""Training of shape models, and of the network that proposes landmarks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...capabilities.refinement import REFINEMENT
 from ...capabilities.refinement.stages import EXTRACT, NEURAL
-from ...core.commands import Commands
+from ...core.commands import Commands, whole_number
 from ...core.console import Console
 from ...phantom import POPULATION_NAMES
 
@@ -35,6 +35,19 @@ def add(commands: Commands) -> None:
     neural = sources.add("neural", words, _neural, REFINEMENT.stages)
     neural.add_argument("case", type=Path, metavar="CASE", help="case folder with cameras; it is only read")
     neural.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for mesh and checkpoint")
+    places = sources.add(
+        "landmarks", "a network that finds the six landmarks, on pictures with their places; resumes", _landmarks
+    )
+    places.add_argument("folder", type=Path, metavar="FOLDER", help="pictures by 'phantom landmark-pictures'")
+    places.add_argument("--name", required=True, help="of the network")
+    places.add_argument("--start", type=Path, metavar="FILE", help="network to go on from, on these pictures (default: anew)")
+    words = "at most, 0.5 s each on a core (default 5000)"
+    places.add_argument("--steps", type=whole_number(1, 1_000_000), default=5000, metavar="N", help=words)
+    places.add_argument("--population", default="not stated", metavar="WORDS", help="whose bodies these are, for the card")
+    places.add_argument("--licence", default="not stated", metavar="WORDS", help="of the network, for the card")
+    places.add_argument("--seed", type=int, default=0, help="of the optimisation and of how pictures are changed")
+    places.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="checkpoint")
+    places.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="folder for the network")
     words = "by a configuration file; resumes; under torchrun on several graphics cards"
     config = sources.add("run", words, _run)
     config.add_argument("config", type=Path, metavar="CONFIG", help="JSON with data, work, output and any training setting")
@@ -85,6 +98,24 @@ def _neural(options: argparse.Namespace, console: Console) -> None:
     path = learn_outside(case, settings.of(NEURAL), cells, options.output, console.progress("neural"))
     if path is not None:
         console.say(f"The surface is in {path}; it is in the frame of the cameras, without a unit.", mesh=str(path))
+
+
+def _landmarks(options: argparse.Namespace, console: Console) -> None:
+    from ...proposal.model_file import load_landmark_network
+    from ...proposal.training import LandmarkSettings, train_landmarks
+
+    start = load_landmark_network(options.start)[0] if options.start else None
+    settings = LandmarkSettings(
+        name=options.name,
+        population=options.population,
+        licence=options.licence,
+        steps=options.steps,
+        seed=options.seed,
+    )
+    _flush_denormals()
+    path = train_landmarks(options.folder, settings, options.work, options.output, console.progress("train"), start)
+    if path is not None:
+        console.say(f"The network is in {path}; use it by --landmark-network.", model=str(path))
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
