@@ -185,14 +185,8 @@ class BreastReconstructionWidget(ScriptedLoadableModuleWidget, VTKObservationMix
             for section in self.sections:
                 section.refresh(self._states)
             self.patients.refresh()
-            for button in (
-                self.ui.framesButton,
-                self.ui.checkVideoButton,
-                self.ui.camerasButton,
-                self.ui.reconstructButton,
-                self.ui.runAllButton,
-            ):
-                button.enabled = not self.running
+            for name in ("framesButton", "checkVideoButton", "camerasButton", "reconstructButton", "runAllButton"):
+                getattr(self.ui, name).enabled = not self.running
             self.ui.cancelButton.enabled = self.running
         finally:
             self._refreshing = False

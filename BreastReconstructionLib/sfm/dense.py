@@ -15,6 +15,7 @@ from ..core.progress import Progress
 from ..geometry.cameras import Camera
 from ..geometry.pictures import sample_picture, shrunk_picture
 from ..optimise.sums import sum_rows
+from .flow import equalised, flow, skin_texture, well_inside
 from .reconstruction import subject_sphere
 
 # Flow is computed to the nearest frames, and followed through them to farther ones: depth noise falls with the angle.
@@ -34,10 +35,6 @@ FEWEST_POINTS_A_VOXEL = 3
 # Pixels kept of each reference frame, at most one a block (7 mm).
 REFERENCES_A_FRAME, BLOCK_PX = 2000, 12
 SUBJECT_SHARE = 0.6
-# Shading is what is smooth over this share of the picture's longer side; less contrast than this (logarithm) is noise.
-SHADING_SHARE, LEAST_CONTRAST = 0.005, 0.004
-# Flow at the edge of a mask mixes what lies on both sides of it; over so many pixels a picture fades out there.
-EDGE_PX, FEATHER_PX = 13, 4.0
 CLOUD_FILE, REFERENCES_FILE = "dense.npz", "references.npz"
 
 
@@ -221,7 +218,7 @@ def densify(
                 upcoming = pool.submit(window.missing, i + 1)  # flow of the next frame beside this one's triangulation
             grid = _grid(shrunk[i], center, radius)
             if patient is not None:
-                grid = grid[_well_inside(patient(names[i]), shrunk[i], grid)]
+                grid = grid[well_inside(patient(names[i]), shrunk[i], grid)]
             tracks = _tracks(i, shrunk, grid, window.flows)
             found = _triangulate_tracks(shrunk[i], grid, list(tracks.values()))
             found = found.only(np.linalg.norm(found.positions - center, axis=1) < radius)
@@ -274,37 +271,6 @@ class _Window:
         self.flows = {pair: value for pair, value in (self.flows | flows).items() if min(pair) >= first}
 
 
-def equalised(picture: np.ndarray) -> np.ndarray:
-    """Return the (H, W) grey of a BGR picture, its contrast the same everywhere."""
-    import cv2
-
-    return cv2.createCLAHE(clipLimit=3.0, tileGridSize=(16, 16)).apply(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
-
-
-def skin_texture(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return the (H, W) texture of a BGR picture within a mask: its grey over that of its surroundings, even in contrast.
-
-    Where a patient turns, light, shade and room stay while the skin moves on; left in, they bend the flow (points 4.5 mm too
-    deep, and worse at the outline).
-    """
-    import cv2
-
-    gray = np.log(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY).astype(np.float32) + 4.0)
-    size = SHADING_SHARE * max(picture.shape[:2])
-    detail = gray - cv2.GaussianBlur(gray, (0, 0), size)
-    contrast = np.sqrt(cv2.GaussianBlur(detail**2, (0, 0), 3 * size)) + LEAST_CONTRAST
-    inside = cv2.resize(mask.astype(np.float32), gray.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    inside = cv2.GaussianBlur(inside, (0, 0), FEATHER_PX)
-    return np.clip(128 + 40 * inside * detail / contrast, 0, 255).astype(np.uint8)
-
-
-def flow(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the (H, W, 2) float32 displacement from the first to the second grey picture."""
-    import cv2
-
-    return cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(first, second, None)
-
-
 def _grid(camera: Camera, center: np.ndarray, radius: float) -> np.ndarray:
     """(P, 2) integer pixel positions, every third pixel where the subject's sphere appears."""
     pixel, depth = camera.project(center[None])
@@ -313,14 +279,6 @@ def _grid(camera: Camera, center: np.ndarray, radius: float) -> np.ndarray:
     high = np.minimum(np.ceil(pixel[0] + extent), [camera.width - 3, camera.height - 3]).astype(int)
     x, y = np.meshgrid(np.arange(low[0], high[0], PIXEL_STEP), np.arange(low[1], high[1], PIXEL_STEP))
     return np.stack([x.ravel(), y.ravel()], axis=1)
-
-
-def _well_inside(mask: np.ndarray, camera: Camera, grid: np.ndarray) -> np.ndarray:
-    """(P,) whether pixels of a camera's picture lie inside a mask, clear of its edge, where flow mixes both sides."""
-    import cv2
-
-    inside = cv2.resize(mask.astype(np.uint8), (camera.width, camera.height), interpolation=cv2.INTER_NEAREST)
-    return cv2.erode(inside, np.ones((EDGE_PX, EDGE_PX), np.uint8))[grid[:, 1], grid[:, 0]] > 0
 
 
 def _references(found: _Points, camera: Camera, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.errors import CameraError
 from ..geometry.cameras import Camera
 from ..geometry.pictures import shrunk_picture
-from .colmap import from_pycolmap
+from .colmap_model import from_pycolmap
 from .library import load_pycolmap
 from .reconstruction import CameraReconstruction, check_registered, lost_warning
 

@@ -18,7 +18,7 @@ import numpy as np
 from ..core.errors import CameraError
 from ..core.progress import Progress
 from ..geometry.pictures import sample_picture
-from .dense import EDGE_PX, flow, skin_texture
+from .flow import EDGE_PX, flow, skin_texture
 
 # Longer side of the pictures that are compared, and the border of them that is taken for room, as a share.
 LOOK_PX, BORDER_SHARE = 480, 0.12

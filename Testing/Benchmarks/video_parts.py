@@ -233,6 +233,7 @@ def _map_cameras(frames_folder: Path, work: Path, pixels: int) -> list[dict]:
     import pycolmap
 
     from BreastReconstructionLib.sfm import colmap
+    from BreastReconstructionLib.sfm.colmap_model import from_pycolmap
     from BreastReconstructionLib.video.frames import Frames
 
     frames = Frames.load(frames_folder)
@@ -253,7 +254,7 @@ def _map_cameras(frames_folder: Path, work: Path, pixels: int) -> list[dict]:
     rows = []
     largest = max(models.values(), key=lambda model: model.num_reg_images())
     for mapper, seconds, model in (("incremental", first, incremental), ("global", second, largest)):
-        cameras = colmap.from_pycolmap(model, names, mapper).cameras
+        cameras = from_pycolmap(model, names, mapper).cameras
         center, rotation = camera_error(cameras, frames)
         row = {"mapper": mapper, "registered": len(cameras), "extract_s": extract, "match_s": match, "map_s": seconds}
         rows.append(row | {"center_mm": center, "rotation_degrees": rotation})

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from BreastReconstructionLib.core.errors import CameraError
 from BreastReconstructionLib.core.progress import Progress
 from BreastReconstructionLib.geometry.cameras import Camera, looking_along, triangulate
+from BreastReconstructionLib.geometry.transforms import fit_similarity
 from BreastReconstructionLib.measurement import filming
+from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction
 from BreastReconstructionLib.sfm.turning import follow_patient, patient_masks
+from BreastReconstructionLib.video.frames import Frames
 from Testing.cases import made_once
 from Testing.conftest import run_cli
 
@@ -192,3 +195,33 @@ def test_a_bad_video_is_told_what_to_mend(sample, shared):
     assert "Film again while the patient is here." in finished.stdout
     for words in ("NOT The video is dark", "NOT The phone went only", "NOT The torso is cut off", "NOT The printed marker"):
         assert words.split("NOT ")[1] in finished.stdout, finished.stdout
+
+
+def _filmed_turning(folder):
+    from BreastReconstructionLib.phantom.video import PhantomVideoSettings, write_phantom_video
+
+    settings = PhantomVideoSettings(
+        seed=9120, frames=40, width=720, height=1280, focal_px=990.0, skin_texels=2048, sweep_degrees=120.0, patient_turns=1.0
+    )
+    write_phantom_video(folder, settings)
+
+
+def test_cameras_are_found_on_a_patient_who_turns(shared, tmp_path):
+    film = made_once(shared, "turning", ["9120"], _filmed_turning)
+    finished = run_cli("cameras", film / "video.mp4", "-o", tmp_path / "case")
+    assert finished.returncode == 0, finished.stderr
+    found = CameraReconstruction.load(tmp_path / "case" / "cameras")
+    assert "on the patient alone" in found.source
+    assert any("background stands still" in warning for warning in found.warnings)
+    assert len(found.cameras) >= 28
+    assert len(list((tmp_path / "case" / "cameras" / "masks").iterdir())) == 30
+    frames = Frames.load(tmp_path / "case" / "frames")
+    number = dict(zip(frames.names, frames.video_frames, strict=True))
+    truth = {row["video_frame"]: row for row in json.loads((film / "truth.json").read_text())["cameras"]}
+    exact = []
+    for name in found.cameras:
+        row = truth[number[name]]
+        exact.append(-np.array(row["rotation"]).T @ np.array(row["translation"]))
+    centers = np.array([camera.center_world for camera in found.cameras.values()])
+    off = fit_similarity(centers, np.array(exact)).apply(centers) - exact
+    assert np.linalg.norm(off, axis=1).mean() < 6  # of 900 mm; the room's own motion, none, would give some 500

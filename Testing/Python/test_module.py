@@ -411,6 +411,58 @@ def test_incomplete_landmarks_stop_before_the_surface(fresh, own_case, small_inp
     assert "missing: sternal-notch" in fresh.ui.statusLabel.text
 
 
+def test_landmarks_are_proposed_dragged_and_confirmed(fresh, own_case):
+    from BreastReconstructionLib.scene import nodes
+
+    panel, ui = fresh, fresh.ui
+    ui.casePathEdit.currentPath = str(own_case)
+    wait(lambda: ui.camerasState.text.startswith("16 of 16"), 20)
+    (own_case / "landmarks.csv").unlink(missing_ok=True)
+    panel.parameters.landmarks = ""  # its last run had one
+    panel.landmarks.open_case()
+    panel.refresh()
+    assert not ui.confirmButton.enabled
+    ui.proposeButton.click()
+    assert "press 'They are right'" in wait_for_run(panel, 120)
+    wait(lambda: ui.confirmButton.enabled, 5)
+    assert panel.landmarks.missing() == []
+    assert panel.complete_landmarks() is None  # nothing is fitted before a person says so
+    ui.runAllButton.click()
+    assert "press 'They are right'" in ui.statusLabel.text
+    assert not panel.running
+
+    # A point is dragged: what was proposed for it on the other frames goes, the others stay.
+    frame = panel.landmarks._frame
+    number = panel.landmarks.picks.frames[frame]
+    placed = dict(panel.landmarks.picks.on(frame))
+    placed["navel"] = placed["navel"] + 6.0
+    nodes.show_picks(own_case, placed)
+    panel.landmarks._on_placed(nodes.show_picks(own_case, placed), None)
+    rows = [line.split(",") for line in (own_case / "landmarks.csv").read_text().splitlines()[1:]]
+    assert [row[1:2] + row[4:] for row in rows if row[0] == "navel"] == [[str(number), ""]]
+    assert {row[4] for row in rows if row[0] != "navel"} == {"proposed"}
+    assert "navel" not in panel.landmarks.picks.unconfirmed()
+
+    ui.confirmButton.click()
+    assert not ui.confirmButton.enabled
+    rows = [line.split(",") for line in (own_case / "landmarks.csv").read_text().splitlines()[1:]]
+    assert {row[4] for row in rows if row[0] != "navel"} == {"confirmed"}
+    assert panel.complete_landmarks() == own_case / "landmarks.csv"
+
+
+def test_the_panel_says_whether_a_video_will_do(fresh, own_case, small_input):
+    panel, ui = fresh, fresh.ui
+    ui.casePathEdit.currentPath = str(own_case)
+    wait(lambda: ui.camerasState.text.startswith("16 of 16"), 20)
+    ui.checkVideoButton.click()
+    sentence = wait_for_run(panel, 120)
+    wait(lambda: "Light" in ui.guidanceText.text, 5)
+    assert "✓ Light: bright enough" in ui.guidanceText.text
+    assert "✗ The phone went only" in ui.guidanceText.text or "✗ The patient's" in ui.guidanceText.text
+    assert sentence.startswith("Film again:")
+    assert not ui.arcLabel.pixmap.isNull()
+
+
 def test_picks_are_taken_back_and_cleared_and_survive_a_deleted_volume(fresh, own_case):
     import slicer
 

@@ -78,7 +78,8 @@ def test_repository_stays_small():
 def test_model_card_is_complete():
     for path in (ROOT / "Resources" / "ShapeModels").glob("*.json"):
         card = json.loads(path.read_text())
-        own = ("shape_model", "cortex_mm") if card.get("kind") == "radiograph" else ("mm_per_unit", "landmarks")
+        kinds = {"radiograph": ("shape_model", "cortex_mm"), "landmarks": ("bodies",)}
+        own = kinds.get(card.get("kind"), ("mm_per_unit", "landmarks"))
         for key in ("population", "phantom_seeds", *own, "metrics", "licence", "use", "command"):
             assert key in card, f"{path.name} lacks {key}"
         assert card["metrics"]["subjects"] >= 10
