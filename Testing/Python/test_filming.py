@@ -13,6 +13,8 @@ from BreastReconstructionLib.core.progress import Progress
 from BreastReconstructionLib.geometry.cameras import Camera, looking_along, triangulate
 from BreastReconstructionLib.geometry.transforms import fit_similarity
 from BreastReconstructionLib.measurement import filming
+from BreastReconstructionLib.sfm.consistency import drift_ratio, refuse_two_movements
+from BreastReconstructionLib.sfm.dense import References
 from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction
 from BreastReconstructionLib.sfm.turning import follow_patient, patient_masks
 from BreastReconstructionLib.video.frames import Frames
@@ -159,6 +161,33 @@ def test_where_nothing_moves_there_is_no_patient():
         patient_masks(lambda name: pictures[0], ("0", "1", "2"), Progress())
 
 
+def measured(turn_degrees, noise_mm, seed=0):
+    """Cameras over 160 degrees, and points of a lying oval that turns by so much meanwhile."""
+    rng = np.random.default_rng(seed)
+    angles = np.linspace(-80, 80, 30)
+    frames, points = [], []
+    for k, angle in enumerate(angles):
+        around = np.radians(angle + rng.uniform(-60, 60, 400))
+        oval = np.column_stack([-160 * np.sin(around), 110 * np.cos(around), rng.uniform(-200, 200, 400)])
+        oval[:, :2] *= 1 + 0.08 * np.sin(6 * around[:, None])  # what an ordinary oval lacks: something that stands out
+        turn = np.radians(turn_degrees * (k / 29 - 0.5))
+        oval[:, :2] = oval[:, :2] @ np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        points.append(oval + rng.normal(0, noise_mm, oval.shape))
+        frames.append(np.full(400, k, np.int16))
+    names = tuple(f"{k:03d}.png" for k in range(30))
+    references = References(names, np.concatenate(frames), np.zeros((12_000, 2)), np.concatenate(points).astype(np.float32))
+    return references, [camera(angle) for angle in angles]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("noise_mm", [0.5, 3.0])
+def test_two_movements_are_refused_and_one_is_not(noise_mm):
+    refuse_two_movements(*measured(0, noise_mm))
+    with pytest.raises(CameraError, match="either the patient or the phone stand still"):
+        refuse_two_movements(*measured(80, noise_mm))
+    assert drift_ratio(*measured(0, noise_mm)) < 1.7
+
+
 # Through the doors ------------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +230,7 @@ def _filmed_turning(folder):
     from BreastReconstructionLib.phantom.video import PhantomVideoSettings, write_phantom_video
 
     settings = PhantomVideoSettings(
-        seed=9120, frames=40, width=720, height=1280, focal_px=990.0, skin_texels=2048, sweep_degrees=120.0, patient_turns=1.0
+        seed=9120, frames=24, width=540, height=960, focal_px=740.0, skin_texels=1024, sweep_degrees=110.0, patient_turns=1.0
     )
     write_phantom_video(folder, settings)
 
@@ -213,8 +242,8 @@ def test_cameras_are_found_on_a_patient_who_turns(shared, tmp_path):
     found = CameraReconstruction.load(tmp_path / "case" / "cameras")
     assert "on the patient alone" in found.source
     assert any("background stands still" in warning for warning in found.warnings)
-    assert len(found.cameras) >= 28
-    assert len(list((tmp_path / "case" / "cameras" / "masks").iterdir())) == 30
+    assert len(found.cameras) >= 22
+    assert len(list((tmp_path / "case" / "cameras" / "masks").iterdir())) == 24
     frames = Frames.load(tmp_path / "case" / "frames")
     number = dict(zip(frames.names, frames.video_frames, strict=True))
     truth = {row["video_frame"]: row for row in json.loads((film / "truth.json").read_text())["cameras"]}
@@ -224,4 +253,4 @@ def test_cameras_are_found_on_a_patient_who_turns(shared, tmp_path):
         exact.append(-np.array(row["rotation"]).T @ np.array(row["translation"]))
     centers = np.array([camera.center_world for camera in found.cameras.values()])
     off = fit_similarity(centers, np.array(exact)).apply(centers) - exact
-    assert np.linalg.norm(off, axis=1).mean() < 6  # of 900 mm; the room's own motion, none, would give some 500
+    assert np.linalg.norm(off, axis=1).mean() < 12  # of 900 mm; the room's own motion, none, would give some 500

@@ -13,6 +13,7 @@ from ...core.run import Inputs
 from ...geometry.transforms import Frame
 from ...mesh.files import write_ply
 from ...mesh.mesh import TriangleMesh
+from ...sfm.consistency import refuse_two_movements
 from ...sfm.dense import densify
 from ...sfm.reconstruction import CameraReconstruction, check_sweep
 from ...video.frames import Frames, write_png
@@ -115,6 +116,7 @@ def run_dense(options: DenseOptions, inputs: Inputs, folder: Path, progress: Pro
     masks = inputs.folder(CAMERAS) / MASKS
     patient = (lambda name: read_mask(masks / name)) if masks.is_dir() else None
     cloud, references = densify(cameras, inputs.result(FRAMES).read, progress, options.flow_pixels, patient)
+    refuse_two_movements(references, list(cameras.values()))
     cloud.save(folder)
     references.save(folder)
     points, normals = cloud.points_world.astype(float), cloud.normals_world.astype(float)
