@@ -74,7 +74,7 @@ def test_sections_of_the_panel_spell_no_file_of_a_case():
 
 def test_an_option_is_written_in_one_place():
     """Its name stands where it is declared, where its stage uses it, and where old cases are read."""
-    for name, declared in (("correct_nipples", "stages.py"), ("first_order_fit", "stages.py"), ("remove_unseen", "stages.py")):
+    for name, declared in (("correct_nipples", "options.py"), ("first_order_fit", "options.py"), ("remove_unseen", "options.py")):
         files = {p.name for d in (LIBRARY, MODULE) for p in d.rglob("*.py") if name in p.read_text()}
         assert declared in files
         assert files <= {declared, "surface.py", "shape.py", "migration.py"}, files
