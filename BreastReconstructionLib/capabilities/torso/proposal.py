@@ -65,8 +65,9 @@ def _picture(proposal: Proposal, cameras: dict[str, Camera], frames: Frames) -> 
             x, y = (int(v) for v in pixel)
             cv2.circle(drawn, (x, y), 7, color, 2, cv2.LINE_AA)
             cv2.circle(drawn, (x, y), 1, color, -1)
-            text = f"{name} {confidence:.2f}"
-            for thick, ink in ((3, (0, 0, 0)), (1, color)):
-                cv2.putText(drawn, text, (x + 10, y - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.42, ink, thick, cv2.LINE_AA)
+            text, font = f"{name} {confidence:.2f}", (cv2.FONT_HERSHEY_SIMPLEX, 0.42)
+            (width, height), _ = cv2.getTextSize(text, *font, 1)
+            cv2.rectangle(drawn, (x + 9, y - 10 - height), (x + 13 + width, y - 4), (40, 40, 40), cv2.FILLED)
+            cv2.putText(drawn, text, (x + 11, y - 7), *font, color, 1, cv2.LINE_AA)
         panels.append(drawn)
     return np.concatenate(panels, axis=1)
