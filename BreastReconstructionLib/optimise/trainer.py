@@ -129,6 +129,11 @@ class Trainee(Protocol):
         """The present state, ready to be judged."""
 
 
+def at_one_rate(network: nn.Module, learning_rate: float) -> list[dict[str, Any]]:
+    """Return the one parameter group of a network that learns at one rate, with AdamW's usual weight decay."""
+    return [{"params": list(network.parameters()), "lr": learning_rate, "weight_decay": 1e-2}]
+
+
 def train(trainee: Trainee, schedule: Schedule, process: Process, work: Path, progress: Progress) -> float:
     """Train; go on from `work/checkpoint.pt` if it exists; leave the module in the state of the best validation.
 

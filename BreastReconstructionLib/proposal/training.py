@@ -159,7 +159,7 @@ class LandmarkTraining:
 
     def groups(self) -> list[dict]:
         """All parameters at one rate."""
-        return [{"params": list(self.network.parameters()), "lr": self._settings.learning_rate, "weight_decay": 1e-2}]
+        return trainer.at_one_rate(self.network, self._settings.learning_rate)
 
     def clipped(self) -> Iterable[nn.Parameter]:
         """All parameters."""
