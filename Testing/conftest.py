@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from BreastReconstructionLib.capabilities.torso import TORSO
+from BreastReconstructionLib.capabilities.torso.stages import REPORT
 from BreastReconstructionLib.core.resources import resource_path
 from BreastReconstructionLib.phantom.torso import make_torso, sample_parameters
 from Testing.cases import made_once, shared_folder
 
 ROOT = Path(__file__).resolve().parent.parent
-# Names of the stages from video to report, in the order in which they run.
-STAGES = tuple(stage.name for stage in TORSO.stages)
+# Names of the stages from video to report, in the order in which they run; and those beside the way, by their commands.
+STAGES = tuple(stage.name for stage in TORSO.stages if stage in (*REPORT.before(), REPORT))
+BESIDE = {stage.name: stage.command_words[0] for stage in TORSO.stages if stage.name not in STAGES}
 
 
 def run_cli(*arguments, timeout=1200, **options):

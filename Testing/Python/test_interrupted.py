@@ -7,7 +7,7 @@ import time
 import pytest
 
 from BreastReconstructionLib.core.case import read_case_file
-from Testing.conftest import STAGES, assert_one_sentence, forget_from, run_cli, small_arguments, start_until
+from Testing.conftest import BESIDE, STAGES, assert_one_sentence, forget_from, run_cli, small_arguments, start_until
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -53,6 +53,23 @@ def test_stopped_in_any_stage_and_resumed(small_input, case, stage, how):
     stages = read_case_file(case)["stages"]
     assert stage in stages
     assert {name: stages[name]["finished"] for name in earlier} == earlier
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+@pytest.mark.parametrize("stage", BESIDE)
+def test_a_stage_beside_the_way_is_killed_and_done_again(small_input, case, stage):
+    before = read_case_file(case)["stages"]
+    arguments = [*small_arguments(small_input, BESIDE[stage]), "-o", case]
+    process = start_until(arguments, stage)
+    time.sleep(0.3)
+    process.kill()
+    process.communicate(timeout=120)
+    again = run_cli(*arguments)
+    assert again.returncode == 0, again.stderr
+    after = read_case_file(case)["stages"]
+    assert stage in after
+    assert {name: after[name]["finished"] for name in before} == {name: row["finished"] for name, row in before.items()}
+    assert not list(case.glob("*.partial"))
 
 
 def test_cancel_file(small_input, case, tmp_path):

@@ -82,6 +82,11 @@ def _by_vggsfm(options: CamerasOptions, frames: Frames, folder: Path, progress: 
 
     assert options.vggsfm_python is not None  # seen to by the check
     assert options.vggsfm_checkout is not None
+    if frames.still_share > LARGEST_STILL_SHARE:
+        raise CameraError(
+            "The background stands still while the patient turns, and VGGSfM would find the room; leave --cameras out: COLMAP is "
+            "given the patient alone."
+        )
     size = (frames.width, frames.height)
     return reconstruct_with_vggsfm(
         frames.folder, frames.names, folder / "vggsfm", size, options.vggsfm_python, options.vggsfm_checkout, progress
