@@ -16,6 +16,14 @@ def shrunk_picture(picture: np.ndarray, camera: Camera) -> np.ndarray:
     return cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_AREA)
 
 
+def shrunk_to(picture: np.ndarray, longest_px: int) -> tuple[np.ndarray, float]:
+    """Return an (H, W, C) picture resized to a longer side, each pixel the mean of those that it stands for, and the factor."""
+    import cv2
+
+    factor = longest_px / max(picture.shape[:2])
+    return cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), factor
+
+
 def sample_picture(picture: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Return bilinear samples, (N,) or (N, C), of a picture (H, W) or (H, W, C) at (N, 2) pixels; the first centre is 0."""
     import cv2

@@ -27,7 +27,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        what: of 'light', 'sharpness', 'lens', 'cameras', 'arc', 'frame', 'landmarks', 'patient', 'marker'.
+        what: of 'light', 'sharpness', 'lens', 'cameras', 'arc', 'frame', 'patient', 'marker'.
         fine: nothing is to be done.
         words: what was found, and what to do if it is not fine.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,15 +172,15 @@ def write_followed(
     mode = pycolmap.CameraMode.SINGLE
     pycolmap.Database.open(database).close()  # makes it
     pycolmap.import_images(database, image_folder, camera_mode=mode, image_names=list(names), options=_phone())
-    pairs = [(i, j) for i, j in itertools.combinations(range(len(names)), 2) if len(followed.matches(i, j)) >= FEWEST_MATCHES]
+    matches = {pair: followed.matches(*pair) for pair in itertools.combinations(range(len(names)), 2)}
+    matches = {pair: rows for pair, rows in matches.items() if len(rows) >= FEWEST_MATCHES}
     with pycolmap.Database.open(database) as opened:
         numbers = [opened.read_image_with_name(name).image_id for name in names]
         for number, pixels in zip(numbers, followed.pixels, strict=True):
             opened.write_keypoints(number, pixels.astype(np.float32))
-        for i, j in pairs:
-            opened.write_matches(numbers[i], numbers[j], followed.matches(i, j).astype(np.uint32))
-    listing = work_folder / "pairs.txt"
-    listing.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in pairs))
+        for (i, j), rows in matches.items():
+            opened.write_matches(numbers[i], numbers[j], rows.astype(np.uint32))
+    listing = _listed(work_folder, names, matches)
     verify = lambda token: pycolmap.verify_matches(database, listing, cancellation_token=token)
     _cancellable(progress, "places on the patient", verify)
     listing.unlink()
@@ -229,12 +230,10 @@ def _match(
 
     matching = pycolmap.FeatureMatchingOptions()
     matching.use_gpu, matching.num_threads = False, cores()
-    listing = folder / "pairs.txt"
     pairing = pycolmap.ImportedPairingOptions()
-    pairing.match_list_path = listing
     for start in range(0, len(pairs), BATCH_PAIRS):
         part = pairs[start : start + BATCH_PAIRS]
-        listing.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in part))
+        pairing.match_list_path = _listed(folder, names, part)
         _cancellable(
             progress.part(start / len(pairs), (start + len(part)) / len(pairs)),
             f"{words}: {start} of {len(pairs)} pairs",
@@ -246,7 +245,14 @@ def _match(
                 cancellation_token=token,
             ),
         )
-    listing.unlink(missing_ok=True)
+    (folder / "pairs.txt").unlink(missing_ok=True)
+
+
+def _listed(folder: Path, names: tuple[str, ...], pairs: Iterable[tuple[int, int]]) -> Path:
+    """Write pairs of frames as COLMAP reads them."""
+    listing = folder / "pairs.txt"
+    listing.write_text("".join(f"{names[i]} {names[j]}\n" for i, j in pairs))
+    return listing
 
 
 def map_incrementally(database: Path, image_folder: Path, work_folder: Path, total: int, progress: Progress = SILENT) -> list:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.errors import CameraError
 from ..core.progress import Progress
-from ..geometry.pictures import sample_picture
+from ..geometry.pictures import sample_picture, shrunk_to
 from .flow import EDGE_PX, flow, skin_texture
 
 # Longer side of the pictures that are compared, and the border of them that is taken for room, as a share.
@@ -30,8 +30,8 @@ ROOM_GREY, SMOOTH_PX = 10.0, 1.5
 ROOM_FRAMES = 4
 # A patient fills at least this share of a frame, and at most the other.
 SMALLEST_SHARE, LARGEST_SHARE = 0.04, 0.85
-# Places are followed in pictures of this longer side: so far apart, if they come back so near, through
-# so many frames, and at most so many new ones a frame.
+# Places are followed in pictures of this longer side: so far apart, if they come back so near, through so many frames, and at
+# most so many new ones a frame.
 FOLLOWED_PX, APART_PX, BACK_PX, LONGEST, MOST_PLACES = 1440, 12, 0.5, 12, 3000
 
 
@@ -81,9 +81,8 @@ def _followed(
     places: list[np.ndarray] = []
     before, count = None, 0
     for k, name in enumerate(names):
-        picture = read_picture(name)
-        factor = FOLLOWED_PX / max(picture.shape[:2])
-        gray = skin_texture(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), masks[k])
+        picture, factor = shrunk_to(read_picture(name), FOLLOWED_PX)
+        gray = skin_texture(picture, masks[k])
         inside = cv2.resize(masks[k].astype(np.uint8), gray.shape[::-1], interpolation=cv2.INTER_NEAREST)
         inside = cv2.erode(inside, np.ones((EDGE_PX, EDGE_PX), np.uint8))
         if before is not None:
@@ -128,11 +127,7 @@ def patient_masks(read_picture: Callable[[str], np.ndarray], names: tuple[str, .
 
     pictures = []
     for number, name in enumerate(names):
-        picture = read_picture(name)
-        factor = LOOK_PX / max(picture.shape[:2])
-        pictures.append(
-            cv2.cvtColor(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
-        )
+        pictures.append(cv2.cvtColor(shrunk_to(read_picture(name), LOOK_PX)[0], cv2.COLOR_BGR2GRAY))
         progress((number + 1) / len(names), f"looks for the patient, frame {number + 1} of {len(names)}")
     moving = [_moving(first, second) for first, second in itertools.pairwise(pictures)]
     around = [moving[0], *moving, moving[-1]]

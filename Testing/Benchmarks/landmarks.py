@@ -29,8 +29,8 @@ from .video_parts import command
 FIRST_SEED, FRAMES = 820_000, 20
 BODIES = {"clinic": 20, "foreign": 6}
 POINTS, POINT_NOISE_MM = 40_000, 1.5
-# Population and clutter of videos of patients who turn, by seed.
-TURNING = {9110: ("plain", ()), 9111: ("wide", ()), 9112: ("clinic", ())}
+# Population of videos of patients who turn, by seed.
+TURNING = {9110: "plain", 9111: "wide", 9112: "clinic"}
 
 
 def landmarks(folder: Path) -> dict:
@@ -106,33 +106,19 @@ def _reconstructed(video: Path, case: Path, marker: str, given: list) -> float:
 
 
 def turning(folder: Path) -> dict:
-    """Print the errors of surfaces of patients who turn before a phone on a tripod; and what is said when both move."""
+    """Print the errors of surfaces of patients who turn before a phone on a tripod."""
     errors = []
-    for seed, (population, clutter) in TURNING.items():
-        video = _filmed(folder, seed, population, clutter, 1.0)
+    for seed, population in TURNING.items():
+        video = _filmed(folder, seed, population)
         marker = json.loads((video / "truth.json").read_text())["marker"]
         errors.append(_reconstructed(video, folder / f"turning{seed}-case", marker, ["--landmarks", video / "picks.csv"]))
         print(f"turning {seed} ({population}): {errors[-1]:.2f} mm", flush=True)
     return {"mean_mm": errors}
 
 
-def _filmed(folder: Path, seed: int, population: str, clutter: tuple[str, ...], share: float) -> Path:
+def _filmed(folder: Path, seed: int, population: str) -> Path:
     video = folder / f"turning{seed}"
     if not (video / "truth.json").exists():
-        more = ["--clutter", *clutter] if clutter else []
-        command(
-            "phantom",
-            "video",
-            "--seed",
-            seed,
-            "--frames",
-            70,
-            "--population",
-            population,
-            "--patient-turns",
-            share,
-            *more,
-            "-o",
-            video,
-        )
+        options = ["--frames", 70, "--population", population, "--patient-turns", 1]
+        command("phantom", "video", "--seed", seed, *options, "-o", video)
     return video

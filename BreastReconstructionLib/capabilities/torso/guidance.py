@@ -10,6 +10,7 @@ from ...core.errors import BreastReconstructionError, CameraError
 from ...core.progress import Progress
 from ...core.run import Inputs
 from ...geometry.cameras import Camera
+from ...geometry.pictures import shrunk_to
 from ...measurement.filming import Arc, Finding, blur, cut_off, lens, light, moved
 from ...measurement.scale import KnownMarker
 from ...sfm.reconstruction import CameraReconstruction, subject_sphere, world_upright
@@ -25,26 +26,21 @@ LOOKED_AT, LOOK_PX = 16, 480
 
 def run(options: GuidanceOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
     """Look at light, sharpness, the phone's way, what is in the picture, whether the patient stood still, and the marker."""
+    import cv2
+
     frames = inputs.result(FRAMES)
     names = tuple(frames.names[k] for k in np.unique(np.linspace(0, len(frames.names) - 1, LOOKED_AT).round().astype(int)))
     pictures = {name: frames.read(name) for name in names}
-    grays = [_small(picture) for picture in pictures.values()]
+    grays = [cv2.cvtColor(shrunk_to(picture, LOOK_PX)[0], cv2.COLOR_BGR2GRAY) for picture in pictures.values()]
     findings = [light(grays), blur(len(frames.soft), len(frames.names)), lens(grays)]
     findings += _marker(frames, inputs)
     progress(0.1, "looks where the phone went")
     try:
-        cameras = _cameras(frames, names, pictures, folder / "colmap", progress.part(0.1, 0.8))
+        cameras = _cameras(frames, names, folder / "colmap", progress.part(0.1, 0.8))
         findings += _of_way(cameras, names, pictures, folder)
     except CameraError as error:
         findings.append(Finding("cameras", False, str(error)))
     Guidance(tuple(findings), None).save(folder)
-
-
-def _small(picture: np.ndarray) -> np.ndarray:
-    import cv2
-
-    factor = LOOK_PX / max(picture.shape[:2])
-    return cv2.cvtColor(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
 
 
 def _marker(frames: Frames, inputs: Inputs) -> list[Finding]:
@@ -60,9 +56,7 @@ def _marker(frames: Frames, inputs: Inputs) -> list[Finding]:
     return [Finding("marker", True, "The printed marker is in view.")]
 
 
-def _cameras(
-    frames: Frames, names: tuple[str, ...], pictures: dict[str, np.ndarray], work: Path, progress: Progress
-) -> CameraReconstruction:
+def _cameras(frames: Frames, names: tuple[str, ...], work: Path, progress: Progress) -> CameraReconstruction:
     from ...sfm.colmap import reconstruct_with_colmap
     from ...sfm.turning import follow_patient
 

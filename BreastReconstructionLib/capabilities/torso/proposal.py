@@ -9,6 +9,7 @@ import numpy as np
 from ...core.progress import Progress
 from ...core.run import Inputs
 from ...geometry.cameras import Camera
+from ...geometry.pictures import shrunk_to
 from ...landmarks.files import PROPOSED, write_video_picks
 from ...landmarks.names import LANDMARK_NAMES
 from ...landmarks.proposal import PROPOSED_FILE, PROPOSED_PICTURE, SURE, Proposal
@@ -54,10 +55,8 @@ def _picture(proposal: Proposal, cameras: dict[str, Camera], frames: Frames) -> 
 
     panels = []
     for frame in proposal.shown_in:
-        picture, camera = frames.read(frame), cameras[frame]
-        factor = PANEL_PX / max(camera.width, camera.height)
-        drawn = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        pixels = camera.project(proposal.points_world)[0] * factor
+        drawn, factor = shrunk_to(frames.read(frame), PANEL_PX)
+        pixels = cameras[frame].project(proposal.points_world)[0] * factor
         for name, pixel, confidence in zip(LANDMARK_NAMES, pixels, proposal.confidence, strict=True):
             if not np.isfinite(pixel).all():
                 continue
