@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +13,7 @@ from BreastReconstructionLib.capabilities.torso import TORSO
 from BreastReconstructionLib.capabilities.torso.stages import REPORT
 from BreastReconstructionLib.core.resources import resource_path
 from BreastReconstructionLib.phantom.torso import make_torso, sample_parameters
-from Testing.cases import made_once, shared_folder
+from Testing.cases import made_once, shared_folder, small_arguments, small_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
 # Names of the stages from video to report, in the order in which they run; and those beside the way, by their commands.
@@ -73,39 +72,10 @@ def draft_case(shared, sample):
     return made_once(shared, "draft", ["draft", sample], lambda folder: _run_demo(folder, "--quality", "draft")) / "case"
 
 
-def _small_pictures(sample, folder):
-    pictures = folder / "pictures"
-    pictures.mkdir()
-    truth = json.loads((sample / "truth.json").read_text())
-    toward = [-np.array(camera["rotation"])[2] for camera in truth["cameras"]]
-    azimuth = np.degrees([np.arctan2(-d[0], d[1]) for d in toward])
-    wanted = np.linspace(-50, 50, 16)
-    chosen = sorted({int(np.abs(azimuth - angle).argmin()) for angle in wanted})
-    capture = cv2.VideoCapture(str(sample / "video.mp4"))
-    index = 0
-    while True:
-        read, picture = capture.read()
-        if not read:
-            break
-        if index in chosen:
-            half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-            cv2.imwrite(str(pictures / f"picture{index:03d}.png"), half)
-        index += 1
-    capture.release()
-    exact = [line.split(",") for line in (sample / "landmarks_in_frames.csv").read_text().splitlines()[1:]]
-    middle = chosen[len(chosen) // 2]
-    rows = ["landmark,video_frame,x_px,y_px"]
-    for frame in (middle, chosen[len(chosen) // 2 - 3], chosen[len(chosen) // 2 + 3]):
-        for number, name, x, y, visible in exact:
-            if int(number) == frame and visible == "1":
-                rows.append(f"{name},{chosen.index(frame)},{float(x) / 2:.2f},{float(y) / 2:.2f}")
-    (folder / "picks.csv").write_text("\n".join(rows) + "\n")
-
-
 @pytest.fixture(scope="session")
 def small_input(shared, sample):
     """Sixteen frontal pictures of half size from the sample video, with picks: a case of seconds instead of minutes."""
-    folder = made_once(shared, "small", [sample], lambda folder: _small_pictures(sample, folder))
+    folder = made_once(shared, "small", [sample], lambda folder: small_pictures(sample, folder))
     return folder / "pictures", folder / "picks.csv"
 
 
@@ -144,16 +114,6 @@ def start_until(arguments, stage, **options):
         if event.get("stage") == stage and event["outcome"] == "running":
             return process
     raise AssertionError(f"{stage} never ran: {process.stderr.read()}")
-
-
-# Of pictures of 540 x 960; a fifth of the time for the cameras.
-SMALLER = ("--feature-pixels", 480, "--refine-cell", 5)
-
-
-def small_arguments(small_input, command="reconstruct"):
-    pictures, picks = small_input
-    scale = ["--approximate-scale"] if command in ("reconstruct", "scale", "surface", "report") else []
-    return [command, pictures, "--landmarks", picks, *scale, "--frames", 16, "--strategy", "uniform", "--detail", 4, *SMALLER]
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from ..core.commands import EXIT_CODES, Commands
 from ..core.stage import resolve
 
 # Modules with a function `add(commands)`, in the order of the help.
-COMMANDS = ("case", "environment", "phantom", "model", "shapes", "evaluate", "train")
+COMMANDS = ("case", "batch", "environment", "phantom", "model", "shapes", "evaluate", "train")
 
 
 def build_parser() -> argparse.ArgumentParser:

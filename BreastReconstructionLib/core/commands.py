@@ -19,6 +19,7 @@ exit codes:
   3 video or pictures             8 fit
   4 cameras                       9 case folder or disk
  11 CT or MRI volume             12 registration          13 measurement
+ 14 some rows of a list failed
 
 landmarks (left and right are the patient's):
   sternal-notch, navel, left-nipple, right-nipple, left-coracoid, right-coracoid

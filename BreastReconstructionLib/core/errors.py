@@ -81,6 +81,12 @@ class MeasurementError(BreastReconstructionError):
     exit_code = 13
 
 
+class BatchError(BreastReconstructionError):
+    """Some rows of a list failed; the others are done."""
+
+    exit_code = 14
+
+
 class Cancelled(BreastReconstructionError):
     """The user cancelled; the case can be resumed."""
 

@@ -30,9 +30,9 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cores() -> int:
-    """Return how many cores this process may use: those that it is bound to, or what its container grants."""
+    """Return how many cores this process may use: those that it is bound to, what its container grants, what it was told."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(bound, _granted()))
+    return max(1, min(bound, _granted(), _told()))
 
 
 def _granted() -> int:
@@ -41,6 +41,14 @@ def _granted() -> int:
         quota, period = _QUOTA.read_text().split()
         return round(int(quota) / int(period))
     except (OSError, ValueError):  # no control groups here, or 'max'
+        return 1 << 10
+
+
+def _told() -> int:
+    """Threads that the environment allows, as OpenMP's libraries read it; very many where it says nothing."""
+    try:
+        return int(os.environ["OMP_NUM_THREADS"])
+    except (KeyError, ValueError):  # not set, or a list by levels
         return 1 << 10
 
 

@@ -11,6 +11,7 @@ from ...core.case import Case
 from ...core.commands import Commands
 from ...core.console import Console
 from ...core.errors import BreastReconstructionError, OptionError
+from ...core.options import options_of
 from ...core.run import StageState, run, states
 from ...core.settings import read_settings
 from ...core.stage import resolve, stage_named
@@ -25,6 +26,9 @@ def add(commands: Commands) -> None:
     again.add_argument("--until", action="append", metavar="STAGE", help=goal)
     inspect = commands.add("inspect", "say what a case folder holds", _inspect)
     inspect.add_argument("case", type=Path, metavar="CASE", help="case folder")
+    remove = commands.add("remove-case", "overwrite and delete a case folder with all that is in it, for good", _remove)
+    remove.add_argument("case", type=Path, metavar="CASE", help="case folder")
+    remove.add_argument("--yes", action="store_true", help="do it; without this, only say what would be removed")
 
 
 def _run(options: argparse.Namespace, console: Console) -> None:
@@ -36,6 +40,37 @@ def _run(options: argparse.Namespace, console: Console) -> None:
     settings = read_settings(options.case, STAGES)
     case = run(options.case, capability, settings, goals, console.event, console.token)
     resolve(capability.say)(case, goals[-1], console)
+
+
+def _remove(options: argparse.Namespace, console: Console) -> None:
+    from ...core.removal import contents_of, remove_case
+
+    inputs = _inputs_elsewhere(options.case)
+    found = contents_of(options.case)
+    what = f"{len(found.files)} files ({found.size / 1e6:.0f} MB) of the case {options.case.name}"
+    if not options.yes:
+        raise OptionError(f"Nothing was removed; {what} would be, for good: add --yes.")
+    remove_case(options.case, console.progress("remove-case"))
+    lines = [f"{what} were overwritten and deleted.", "What this cannot reach:"]
+    lines += [f"  the input {path.name}, which lies outside the case: delete it yourself" for path in inputs]
+    lines += [f"  what has a second name elsewhere: {path.name}" for path in found.shared]
+    lines += [f"  what a link led to: {path.name}" for path in found.links]
+    lines += [
+        "  copies on a solid state disk, whose controller keeps old blocks until it needs them: only an encrypted disk helps",
+        "  snapshots and backups, folders that a cloud service mirrors, and the phone that filmed",
+    ]
+    console.say("\n".join(lines), files=len(found.files), bytes=found.size, inputs=[path.name for path in inputs])
+
+
+def _inputs_elsewhere(folder: Path) -> list[Path]:
+    """Files outside the case that its settings name; those that cannot be read name none."""
+    try:
+        settings = read_settings(folder, STAGES)
+    except (BreastReconstructionError, OSError):
+        return []
+    values = (settings.value(stage, option) for stage in STAGES for option in options_of(stage.options) if option.kind is Path)
+    inside = folder.absolute()
+    return sorted({path for path in values if path is not None and path.exists() and not path.absolute().is_relative_to(inside)})
 
 
 def _inspect(options: argparse.Namespace, console: Console) -> None:

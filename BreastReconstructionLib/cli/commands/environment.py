@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...core.commands import Commands
 from ...core.console import Console
+from ...core.files import write_table
 
 
 def add(commands: Commands) -> None:
@@ -17,6 +18,23 @@ def add(commands: Commands) -> None:
     private.add_argument("--folder", type=Path, metavar="FOLDER", help="where (default: in your home folder)")
     private.add_argument("--python", metavar="PYTHON", help="interpreter that uv takes (default: a native one that it fetches)")
     commands.add("environment", "say which packages are installed and on what device the fit will run", _environment)
+    licences = commands.add("licences", "list every installed package that this program needs, with its licence", _licences)
+    licences.add_argument("--csv", type=Path, metavar="FILE", help="write the list here, too")
+
+
+def _licences(options: argparse.Namespace, console: Console) -> None:
+    from ...core.licences import installed_licences
+
+    found = installed_licences()
+    rows = [{"package": one.package, "version": one.version, "licence": one.licence or "not stated"} for one in found]
+    if options.csv:
+        write_table(options.csv, rows)
+    lines = [f"  {row['package']:28s} {row['version']:16s} {row['licence']}" for row in rows]
+    strict = [one.package for one in found if one.strict]
+    lines.append(
+        f"{len(rows)} packages; {', '.join(strict) or 'none'} under terms that reach what is shipped with it (GPL and such)."
+    )
+    console.say("\n".join(lines), packages=rows, strict=strict)
 
 
 def _environment(options: argparse.Namespace, console: Console) -> None:
