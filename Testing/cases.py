@@ -18,8 +18,12 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
+from BreastReconstructionLib.capabilities.torso import TORSO
+from BreastReconstructionLib.capabilities.torso.stages import REPORT
 from BreastReconstructionLib.core.files import hash_of_file
 
+# Names of the stages from video to report, in the order in which they run.
+STAGES = tuple(stage.name for stage in TORSO.stages if stage in (*REPORT.before(), REPORT))
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -106,3 +110,13 @@ def small_arguments(small_input: tuple[Path, Path], command: str = "reconstruct"
     pictures, picks = small_input
     scale = ["--approximate-scale"] if command in ("reconstruct", "scale", "surface", "report") else []
     return [command, pictures, "--landmarks", picks, *scale, "--frames", 16, "--strategy", "uniform", "--detail", 4, *SMALLER]
+
+
+def forget_from(case: Path, stage: str) -> None:
+    """Bring a finished case to where `stage` is next."""
+    document = json.loads((case / "case.json").read_text())
+    for name in STAGES[STAGES.index(stage) :]:
+        document["stages"].pop(name, None)
+        shutil.rmtree(case / name, ignore_errors=True)
+    (case / "case.json").unlink()  # never through a hard link
+    (case / "case.json").write_text(json.dumps(document))

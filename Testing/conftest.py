@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from BreastReconstructionLib.capabilities.torso import TORSO
-from BreastReconstructionLib.capabilities.torso.stages import REPORT
 from BreastReconstructionLib.core.resources import resource_path
 from BreastReconstructionLib.phantom.torso import make_torso, sample_parameters
-from Testing.cases import made_once, shared_folder, small_arguments, small_pictures
+from Testing.cases import STAGES, forget_from, made_once, shared_folder, small_arguments, small_pictures
 
+# Tests take these from here.
+__all__ = ["STAGES", "forget_from", "small_arguments"]
 ROOT = Path(__file__).resolve().parent.parent
-# Names of the stages from video to report, in the order in which they run; and those beside the way, by their commands.
-STAGES = tuple(stage.name for stage in TORSO.stages if stage in (*REPORT.before(), REPORT))
+# The stages beside the way from video to report, by their commands.
 BESIDE = {stage.name: stage.command_words[0] for stage in TORSO.stages if stage.name not in STAGES}
 
 
@@ -94,15 +94,6 @@ def small_case(shared, small_input):
 def case(small_case, tmp_path):
     """A copy of the small case that a test may change."""
     return Path(shutil.copytree(small_case, tmp_path / "case"))
-
-
-def forget_from(case, stage):
-    """Bring a finished case to where `stage` is next."""
-    document = json.loads((case / "case.json").read_text())
-    for name in STAGES[STAGES.index(stage) :]:
-        document["stages"].pop(name, None)
-        shutil.rmtree(case / name, ignore_errors=True)
-    (case / "case.json").write_text(json.dumps(document))
 
 
 def start_until(arguments, stage, **options):

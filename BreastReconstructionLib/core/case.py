@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from .errors import CaseError
+from .errors import BreastReconstructionError, CaseError
 from .files import disk_errors, replacing, settle, settle_names, write_json, write_text
 from .lock import held
 from .stage import R, Stage
@@ -97,7 +97,9 @@ class Case:
             )
         try:
             return stage.load(self.path(stage))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (BreastReconstructionError, ImportError):
+            raise
+        except Exception as error:  # numpy, zip, mesh and network readers raise many kinds for damaged files
             raise CaseError(
                 f"The files of the stage {stage.name} in the case {self.folder.name} are damaged; run that stage again."
             ) from error
@@ -135,7 +137,7 @@ class Case:
             dependents: the stages that need this one.
         """
         partial = self.folder / f"{stage.name}.partial"
-        started = time.time()
+        started = time.monotonic()  # a clock may be set back
         with disk_errors(self.folder):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
@@ -156,7 +158,7 @@ class Case:
                 "key": key,
                 "values": values,
                 "files": files,
-                "seconds": round(time.time() - started, 2),
+                "seconds": round(time.monotonic() - started, 2),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "version": __version__,
                 "python": platform.python_version(),
@@ -212,15 +214,23 @@ def read_case_file(folder: Path) -> dict:
     try:
         document = json.loads(path.read_text())
         number = int(document["format"])
-        stages = document["stages"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+        stages = {name: _record(record) for name, record in document["stages"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise CaseError(f"{folder.name}/case.json is damaged; delete that file to start the case again.") from error
     if number > FORMAT:
         raise CaseError(
             f"The case {folder.name} was written by a newer version of BreastReconstruction (format {number}, this one "
             f"knows {FORMAT}); update the program."
         )
-    return {"format": number, "stages": dict(stages)}
+    return {"format": number, "stages": stages}
+
+
+def _record(record: dict[str, Any]) -> dict[str, Any]:
+    """A stage's record as it was read, if it is one."""
+    texts = (record["key"], record["finished"], *record["files"])
+    if not all(isinstance(text, str) for text in texts) or not isinstance(record.get("values", {}), dict):
+        raise TypeError("a record of another form")
+    return {**record, "seconds": float(record["seconds"]), "files": list(record["files"])}
 
 
 def _make(folder: Path) -> None:

@@ -33,6 +33,10 @@ class LandmarkError(BreastReconstructionError):
     exit_code = 5
 
 
+class PlacesError(LandmarkError, ValueError):
+    """Corresponding places that fix no motion: fewer than three, or all on one line."""
+
+
 class ScaleError(BreastReconstructionError):
     """The metric scale is missing or impossible."""
 

@@ -12,6 +12,10 @@ from enum import Enum
 
 import numpy as np
 
+from ..core.errors import PlacesError
+
+# Nothing that is fitted lies farther from the origin, in any unit.
+FARTHEST = 1e9
 # Rows are the R, A, S axes written in model axes (left, superior, anterior); a proper rotation.
 MODEL_AXES_TO_RAS = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -82,18 +86,20 @@ def fit_similarity(
         weights: (N,) non-negative, or None for equal weights.
 
     Raises:
-        ValueError: fewer than three points, or all on one line.
+        PlacesError: fewer than three points, all on one line, or not finite.
     """
     source, target = np.asarray(source, float), np.asarray(target, float)
     if len(source) < 3:
-        raise ValueError("a similarity needs at least three point pairs")
+        raise PlacesError("Fewer than three landmarks correspond; place three at least.")
+    if not all((np.abs(places) < FARTHEST).all() for places in (source, target)):
+        raise PlacesError("A landmark lies nowhere (its coordinates are no numbers, or huge); place it anew.")
     w = np.ones(len(source)) if weights is None else np.asarray(weights, float)
     w = w / w.sum()
     source_mean, target_mean = w @ source, w @ target
     a, b = source - source_mean, target - target_mean
     u, singular, vt = np.linalg.svd((b * w[:, None]).T @ a)
     if singular[1] < 1e-12 * max(singular[0], 1e-300):
-        raise ValueError("a similarity needs points that do not lie on one line")
+        raise PlacesError("The landmarks lie on one line, or all on one place; place them anew.")
     sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
     rotation = (u * sign) @ vt
     scale = float((singular * sign).sum() / (w @ (a**2).sum(axis=1))) if with_scale else 1.0

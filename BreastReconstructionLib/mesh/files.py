@@ -96,13 +96,15 @@ def read_mesh(path: Path) -> TriangleMesh:
     Raises:
         CaseError: no mesh can be read from the file.
     """
-    if path.suffix.lower() == ".ply" and path.is_file() and (written := read_written_ply(path)) is not None:
-        return written
     import trimesh
 
     try:
+        if path.suffix.lower() == ".ply" and path.is_file() and (written := read_written_ply(path)) is not None:
+            return _checked(written, path)
         loaded: Any = trimesh.load(path, process=False)
         header = path.read_bytes()[:4096]
+    except CaseError:
+        raise
     except Exception as error:  # trimesh raises many kinds for broken files
         raise CaseError(f"{path.name} cannot be read as a mesh; export it again as PLY, OBJ or STL.") from error
     vertices = np.asarray(loaded.vertices, np.float64)
@@ -118,4 +120,11 @@ def read_mesh(path: Path) -> TriangleMesh:
             normals = np.column_stack([raw[name] for name in ("nx", "ny", "nz")]).astype(float) @ from_space
     faces = np.asarray(getattr(loaded, "faces", np.empty((0, 3), int)))
     frame = Frame.WORLD if WORLD_COMMENT.encode() in header else Frame.PATIENT
-    return TriangleMesh(vertices @ from_space, faces, frame, normals, colors, scalars)
+    return _checked(TriangleMesh(vertices @ from_space, faces, frame, normals, colors, scalars), path)
+
+
+def _checked(mesh: TriangleMesh, path: Path) -> TriangleMesh:
+    """The mesh, if its triangles name vertices that it has."""
+    if len(mesh.faces) and not (mesh.faces.min() >= 0 and mesh.faces.max() < len(mesh.vertices)):
+        raise CaseError(f"{path.name} is damaged: its triangles name vertices that it does not hold; export it again.")
+    return mesh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,11 +41,40 @@ def read_colmap_model(
     if not any((folder / f"images{ending}").is_file() for ending in (".bin", ".txt")):
         raise CameraError(f"{folder.name} holds no COLMAP model (cameras, images, points3D as .bin or .txt).")
     try:
-        model = pycolmap.Reconstruction(folder)
-    except (ValueError, RuntimeError, IndexError) as error:
+        _check_counts(folder)
+        result = from_pycolmap(pycolmap.Reconstruction(folder), names, f"COLMAP model {folder.name}, imported")
+    except (ValueError, RuntimeError, LookupError, MemoryError, struct.error) as error:
         raise CameraError(f"The COLMAP model in {folder.name} is damaged; export it again.") from error
-    result = from_pycolmap(model, names, f"COLMAP model {folder.name}, imported")
     return _renamed(_resized(result, size), names, aliases)
+
+
+def _check_counts(folder: Path) -> None:
+    """Walk through the binary files, whose counts pycolmap reserves memory for before it reads.
+
+    Raises:
+        ValueError: a count that the file is too short for.
+    """
+    images, points = folder / "images.bin", folder / "points3D.bin"
+    if images.is_file():
+        content = images.read_bytes()
+        place = 8
+        for _ in range(_count(content, 0, least=73)):
+            place = content.index(b"\0", place + 64) + 1  # number, quaternion, translation and camera, then the name
+            place += 8 + 24 * _count(content, place, least=24)
+    if points.is_file():
+        content = points.read_bytes()
+        place = 8
+        for _ in range(_count(content, 0, least=51)):
+            place += 43  # number, place, colour and error
+            place += 8 + 8 * _count(content, place, least=8)
+
+
+def _count(content: bytes, place: int, least: int) -> int:
+    """The count of 8 bytes at a place, of records of so many bytes at least."""
+    (count,) = struct.unpack_from("<Q", content, place)
+    if count * least > len(content) - place:
+        raise ValueError("a count that the file is too short for")
+    return count
 
 
 def read_vggsfm_predictions(

@@ -140,6 +140,8 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
             vertices, faces = np.asarray(mesh.vertices, float), np.asarray(mesh.faces, int)
     except Exception as error:  # trimesh raises many kinds for broken files
         raise ShapeModelError(f"{path.name} cannot be read as a mesh; export it again as PLY, OBJ, STL or VTP.") from error
+    if len(faces) and not (faces.min() >= 0 and faces.max() < len(vertices)):
+        raise ShapeModelError(f"{path.name} is damaged: its triangles name vertices that it does not hold; export it again.")
     if len(faces) < 100 or not np.isfinite(vertices).all():
         raise ShapeModelError(f"{path.name} holds {len(faces)} triangles, or positions that are no numbers; export it again.")
     return vertices, faces

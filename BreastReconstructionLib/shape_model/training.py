@@ -341,6 +341,8 @@ def picture_of_mean(model: ShapeModel) -> np.ndarray | None:
         mesh = mesh_of_code(model, model.latent_mean, PICTURE_MM / model.mm_per_unit).in_patient(model).mesh
     except FitError:
         return None
+    if not len(mesh.vertices):
+        return None
     colors = np.full((len(mesh.vertices), 3), 200, np.uint8)
     return render_view(mesh.vertices, mesh.normals, colors, 30.0, PICTURE_SIZE)
 

@@ -32,6 +32,8 @@ SAME_NORMALISATION = 1e-4
 PLACES = 1500
 # What lies farther from a surface, in model units, says little of its shape.
 FIELD_CLAMP = 0.15
+# No body is larger, in whatever unit other tools write.
+LARGEST = 1e6
 
 
 def places() -> np.ndarray:
@@ -138,7 +140,7 @@ def read_subjects(path: Path) -> list[Subject]:
     try:
         with h5py.File(path, "r") as file:
             return [_read_subject(name, file[name], path.name) for name in sorted(file)]
-    except OSError as error:
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError, MemoryError) as error:  # h5py's, of damaged files
         raise ShapeModelError(f"{path.name} is not an HDF5 file, or is damaged; make it again.") from error
 
 
@@ -152,8 +154,11 @@ def _read_subject(name: str, group, file_name: str) -> Subject:
             f"{name} in {file_name} lacks surf_points, surf_normals or landmarks; prepare the scan again."
         ) from error
     for key, array in values.items():
-        if not np.isfinite(array).all() or (len(array) == 0 and key != "landmarks"):
-            raise ShapeModelError(f"{key} of {name} in {file_name} is empty or not finite; prepare the scan again.")
+        array = np.asarray(array)
+        if array.dtype.kind not in "fiu" or array.ndim == 0 or (array.ndim == 2 and array.shape[1] != 3) or array.ndim > 2:
+            raise ShapeModelError(f"{key} of {name} in {file_name} is no list of numbers or places; prepare the scan again.")
+        if not np.isfinite(array).all() or np.abs(array).max(initial=0.0) > LARGEST or (len(array) == 0 and key != "landmarks"):
+            raise ShapeModelError(f"{key} of {name} in {file_name} is empty, not finite or huge; prepare the scan again.")
     lengths = {key: array / UNIT_CUBE_PER_MODEL_UNIT for key, array in values.items() if key != "surf_normals"}
     organ = str(group.attrs.get("organ", TORSO))
     normals, mm_per_unit = values["surf_normals"], float(group.attrs.get("mm_per_unit", np.nan))

@@ -26,6 +26,8 @@ LIMIT_S, LIMIT_GB = 60.0, 4.0
 STOPPED_AT_GB = 10.0
 REFUSALS = range(2, 15)
 STRIDE = 17
+# The number of a trial that damages nothing.
+SOUND = -1
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Door:
         arguments: the command line, given the folder of one trial (`input` and `case` in it).
         weight: how often it is tried.
         damaged: what may be damaged, as a pattern below the trial's folder.
+        case: which of the base's cases.
+        sound_code: exit code with sound input, from what is not right about the rest.
     """
 
     name: str
@@ -45,6 +49,8 @@ class Door:
     arguments: Callable[[Path, Base], list]
     weight: int = 1
     damaged: str = "input/**/*"
+    sound_code: int = 0
+    case: str = "case"
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ def _only_file(box: Path) -> Path:
     return sorted((box / "input").iterdir(), key=lambda path: path.suffix == ".json" and path.stem != "config")[0]
 
 
+RADIOGRAPH = ("xray", "reconstruct", "--road", "network", "--picture")
 DOORS = (
     Door("video", "video", lambda box, base: ["frames", _only_file(box), "--frames", 8, "-o", box / "new"], 3),
     Door("pictures", "pictures", lambda box, base: ["frames", box / "input", "--frames", 8, "-o", box / "new"], 3),
@@ -118,10 +125,11 @@ DOORS = (
     Door("training data, HDF5", "hdf5", lambda box, base: ["train", "run", box / "input" / "config.json"], 2, "input/*.h5"),
     Door("scans", "scans", lambda box, base: ["train", "prepare", box / "input", "-o", box / "new.h5"], 3),
     Door("segmentations", "labels", lambda box, base: ["organ", "prepare", box / "input", "-o", box / "new.h5"]),
-    Door("list of a batch", "list", lambda box, base: ["batch", _only_file(box), "--row", 99]),
+    Door("list of a batch", "list", lambda box, base: ["batch", _only_file(box), "--row", 99], sound_code=2),
     Door("settings", "nothing", lambda box, base: ["run", box / "case", "--until", "frames"], 2, "case/settings.json"),
     Door("case file", "nothing", lambda box, base: ["inspect", box / "case"], 2, "case/case.json"),
-    Door("files of stages", "nothing", on_case("report"), 6, "case/*/*"),
+    Door("files of stages, for the report", "nothing", on_case("report"), 5, "case/*/*", case="case-report"),
+    Door("files of stages, for the fit", "nothing", on_case("fit"), 2, "case/*/*", case="case-fit"),
 )
 
 
@@ -138,26 +146,28 @@ def campaign(count: int, seed: int, folder: Path, keep: Path | None = None) -> l
     base = seeds(folder)
     _import_all()
     trials = []
+    for door in DOORS:
+        trial, code = try_once(door, SOUND, seed, base, folder / "sound", keep)
+        if trial.fault or code != door.sound_code:
+            raise RuntimeError(f"The door {door.name} refuses sound input (exit code {code}; {trial.fault}).")
     for number in range(count):
         # A stride that is prime to the number of doors visits all of them.
         door = order[number * STRIDE % len(order)]
-        trial = try_once(door, number, seed, base, folder / f"trial{number}", keep)
+        trial, _ = try_once(door, number, seed, base, folder / f"trial{number}", keep)
         trials.append(trial)
         if trial.fault:
             print(f"  FAULT {number} {trial.door}: {trial.how}: {trial.fault}", flush=True)
     return trials
 
 
-def try_once(door: Door, number: int, seed: int, base: Base, box: Path, keep: Path | None = None) -> Trial:
-    """Damage the input of a door in one way, and see what the program makes of it."""
+def try_once(door: Door, number: int, seed: int, base: Base, box: Path, keep: Path | None = None) -> tuple[Trial, int]:
+    """Damage the input of a door in one way, and see what the program makes of it; also returns the exit code."""
+    shutil.rmtree(box, ignore_errors=True)
     shutil.copytree(base.folder / "seeds" / door.inputs, box / "input")
-    shutil.copytree(base.case, box / "case", copy_function=os.link)
+    shutil.copytree(base.folder / door.case, box / "case", copy_function=os.link)
     for name in ("tmp", "home"):
         (box / name).mkdir()
-    random = np.random.default_rng([seed, number])
-    files = [path for path in sorted(box.glob(door.damaged)) if path.is_file() and path.stat().st_size < 3e7]
-    path = files[int(random.integers(len(files)))]
-    how = f"{path.relative_to(box)} {mutate(path, random)}"
+    how = "nothing" if number == SOUND else _damage(door, box, np.random.default_rng([seed, number]))
     before = _listing(box)
     code, seconds, memory_gb = _run(door.arguments(box, base), box)
     text = (box / "stderr").read_text(errors="replace")
@@ -165,7 +175,14 @@ def try_once(door: Door, number: int, seed: int, base: Base, box: Path, keep: Pa
     if fault and keep is not None:
         shutil.copytree(box, keep / box.name, dirs_exist_ok=True)
     shutil.rmtree(box)
-    return Trial(door.name, number, how, fault, code in REFUSALS, seconds, memory_gb)
+    return Trial(door.name, number, how, fault, code in REFUSALS, seconds, memory_gb), code
+
+
+def _damage(door: Door, box: Path, random: np.random.Generator) -> str:
+    """Damage one file of the door; returns which, and how."""
+    files = [path for path in sorted(box.glob(door.damaged)) if path.is_file()]
+    path = files[int(random.integers(len(files)))]
+    return f"{path.relative_to(box)} {mutate(path, random)}"
 
 
 def _listing(box: Path) -> dict[str, int]:
@@ -179,8 +196,10 @@ def _harm(box: Path, before: dict[str, int]) -> str:
     """What a run left where it should not."""
     if (after := _listing(box)) != before:
         return f"changed outside the case: {sorted(set(after.items()) ^ set(before.items()))[:3]}"
-    if list((box / "tmp").iterdir()):
-        return f"left in the temporary folder: {[path.name for path in (box / 'tmp').iterdir()][:3]}"
+    # torch makes an empty folder for compiled code as its optimisers are imported.
+    left = [path.name for path in (box / "tmp").iterdir() if not path.name.startswith("torchinductor") or list(path.iterdir())]
+    if left:
+        return f"left in the temporary folder: {left[:3]}"
     partial = [path.name for folder in ("case", "new") for path in (box / folder).rglob("*.partial")]
     return f"left half-written: {partial}" if partial else ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from BreastReconstructionLib.core.resources import bundled_model_path, resource_
 from BreastReconstructionLib.geometry.volume import Volume, read_volume, write_volume
 from BreastReconstructionLib.landmarks.files import write_landmarks_mrk_json, write_landmarks_pp
 from BreastReconstructionLib.landmarks.names import LANDMARK_NAMES
+from BreastReconstructionLib.phantom.radiograph import PhantomRadiographSettings, phantom_radiograph
 from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction
 from Testing.Benchmarks.video_parts import command
-from Testing.cases import small_arguments, small_pictures
+from Testing.cases import forget_from, small_arguments, small_pictures
 
 PICTURE_PX = (270, 480)
 
@@ -29,7 +31,7 @@ class Base:
     Attributes:
         folder: holds `seeds`, a folder for each kind of input.
         pictures, picks: of the small case.
-        case: the small case, finished.
+        case: the small case, finished; `case-report` and `case-fit` beside it have what comes before these stages.
     """
 
     folder: Path
@@ -49,6 +51,9 @@ def seeds(folder: Path) -> Base:
     if code != 0:
         raise RuntimeError(text)
     shutil.rmtree(folder / "seeds", ignore_errors=True)
+    for stage in ("report", "fit"):
+        shutil.rmtree(folder / f"case-{stage}", ignore_errors=True)
+        forget_from(shutil.copytree(base.case, folder / f"case-{stage}", copy_function=os.link), stage)
     for make in (_films, _landmarks, _models, _cameras, _volumes, _meshes, _training):
         make(folder / "seeds", base)
     empty(folder / "seeds", "nothing")
@@ -145,24 +150,31 @@ def _volumes(folder: Path, base: Base) -> None:
         write_volume(folder_of_labels / f"{name}.nii.gz", labels)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
-    series = empty(folder, "dicom")
-    for k in range(12):
+    series, height_mm = empty(folder, "dicom"), float(small.spacing_mm[2])
+    for k in range(len(small.values)):
         image = sitk.GetImageFromArray(small.values[None, k].astype(np.int16))
-        image.SetSpacing([*np.abs(np.diag(small.ijk_to_ras))[:3]])
+        image.SetSpacing(small.spacing_mm.tolist())
         for tag, value in (
             ("0008|0060", "CT"),
             ("0020|000e", "1.2.3.4"),
             ("0020|000d", "1.2.3"),
             ("0008|0018", f"1.2.3.4.{k}"),
-            ("0020|0032", f"0\\0\\{8 * k}"),
+            ("0020|0032", f"0\\0\\{height_mm * k}"),
             ("0020|0037", "1\\0\\0\\0\\1\\0"),
             ("0020|0013", str(k)),
         ):
             image.SetMetaData(tag, value)
         writer.SetFileName(str(series / f"{k}.dcm"))
         writer.Execute(image)
-    picture = sitk.GetImageFromArray((whole.values[:, 40, :].astype(float).clip(-1000, 1000) + 1000).astype(np.uint16)[None])
-    for tag, value in (("0008|0060", "DX"), ("0018|1164", "0.8\\0.8"), ("0028|0004", "MONOCHROME2")):
+    made = phantom_radiograph(PhantomRadiographSettings()).radiograph
+    grey = np.round(60_000 * (made.attenuation - made.attenuation.min()) / np.ptp(made.attenuation)).astype(np.uint16)
+    picture = sitk.GetImageFromArray(grey[None])
+    picture.SetSpacing((made.pixel_mm, made.pixel_mm, 1.0))
+    for tag, value in (
+        ("0008|0060", "DX"),
+        ("0018|1110", str(made.source_to_detector_mm)),
+        ("0018|1111", str(made.source_to_bone_mm)),
+    ):
         picture.SetMetaData(tag, value)
     writer.SetFileName(str(empty(folder, "radiograph") / "radiograph.dcm"))
     writer.Execute(picture)

@@ -280,6 +280,27 @@ def test_two_patients_share_a_scene_and_one_is_removed(panel, finished, own_case
     assert node_names(finished)
 
 
+def test_a_case_is_deleted_after_a_question(panel, finished, own_case, monkeypatch):
+    import slicer
+
+    asked = []
+    panel.ui.casePathEdit.currentPath = str(own_case)
+    wait(lambda: panel.result.node() is not None, 20)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, **options: asked.append(text) or len(asked) > 1)
+    panel.ui.deleteCaseButton.click()
+    assert (own_case / "surface.ply").exists()
+    panel.ui.deleteCaseButton.click()
+    wait(lambda: True, 5)
+    assert not own_case.exists()
+    assert node_names(own_case) == {}
+    assert "is deleted" in panel.ui.statusLabel.text
+    assert not panel.ui.deleteCaseButton.enabled
+    assert own_case.name in asked[0]
+    assert "solid state disk" in " ".join(asked[0].split())
+    panel.ui.casePathEdit.currentPath = str(finished)
+    wait(lambda: panel.result.node() is not None, 20)
+
+
 def test_explored_shapes_follow_the_sliders(panel):
     from BreastReconstructionPanels.explore_section import EXPLORED
 

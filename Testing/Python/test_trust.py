@@ -1,13 +1,21 @@
 """What a clinic asks before it says yes: a case is removed for good, licences are known, nothing leaves and nothing leaks."""
 
+import locale
 import os
 import re
+import shutil
+import subprocess
+import sys
 
+import numpy as np
+import psutil
 import pytest
 
+from BreastReconstructionLib.core.case import read_case_file
 from BreastReconstructionLib.core.licences import NEEDED, Licence, installed_licences
 from BreastReconstructionLib.core.lock import held
-from Testing.conftest import ROOT, assert_one_sentence, run_cli
+from Testing.cases import small_arguments
+from Testing.conftest import ROOT, assert_one_sentence, forget_from, run_cli
 
 # Removal ----------------------------------------------------------------------------------------------------------------
 
@@ -91,3 +99,147 @@ def test_licences_as_a_table(tmp_path):
     rows = (tmp_path / "licences.csv").read_text().splitlines()
     assert rows[0] == "package,version,licence"
     assert any(row.startswith("torch,") for row in rows)
+
+
+# Nothing leaves, nothing leaks ------------------------------------------------------------------------------------------
+
+PATIENT = ("Mustermann", "Erika", "1980-02-03")
+# Every socket that Python opens towards anything but itself is written down; loaded by the interpreter before the program.
+GUARD = """
+import os, sys
+def watch(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.bind") and "AF_UNIX" not in repr(arguments[0]):
+        with open(os.environ["SOCKETS"], "a") as file:
+            file.write(f"{event} {arguments[1:]}\\n")
+sys.addaudithook(watch)
+"""
+
+
+@pytest.fixture(scope="module")
+def named_run(small_input, tmp_path_factory):
+    """A small case of a patient whose name and birthday are in every path, without a network, under a guard of sockets."""
+    folder = tmp_path_factory.mktemp("named")
+    pictures, picks = folder / "_".join(PATIENT) / "pictures", folder / "_".join(PATIENT) / "Erika Mustermann.csv"
+    shutil.copytree(small_input[0], pictures)
+    shutil.copyfile(small_input[1], picks)
+    (folder / "guard").mkdir()
+    (folder / "guard" / "sitecustomize.py").write_text(GUARD)
+    (folder / "tmp").mkdir()
+    (folder / "sockets.txt").touch()
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(folder / "guard"), str(ROOT)]),
+        "SOCKETS": str(folder / "sockets.txt"),
+        "TMPDIR": str(folder / "tmp"),
+    }
+    alone = ["unshare", "-rn"] if subprocess.run(["unshare", "-rn", "true"], check=False).returncode == 0 else []
+    program = [sys.executable, "-m", "BreastReconstructionLib", *map(str, small_arguments((pictures, picks)))]
+    finished = subprocess.run(
+        [*alone, *program, "-o", str(folder / "case")], capture_output=True, text=True, env=environment, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    return folder, finished
+
+
+def test_the_guard_sees_a_connection(named_run, tmp_path):
+    folder, _ = named_run
+    code = "import socket; s = socket.socket(); s.settimeout(1); s.connect_ex(('127.0.0.1', 9))"
+    environment = {**os.environ, "PYTHONPATH": str(folder / "guard"), "SOCKETS": str(tmp_path / "seen.txt")}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert "socket.connect" in (tmp_path / "seen.txt").read_text()
+
+
+def test_nothing_is_sent_anywhere(named_run):
+    folder, _ = named_run
+    assert (folder / "sockets.txt").read_text() == ""
+    assert (folder / "case" / "surface.ply").exists()
+
+
+def test_no_name_of_the_patient_in_what_is_written(named_run):
+    """But in settings.json, which says where the case's inputs are."""
+    folder, finished = named_run
+    for text in (finished.stdout, finished.stderr):
+        assert not [word for word in PATIENT if word in text.replace(str(folder / "_".join(PATIENT)), "")]
+    named = [
+        path.relative_to(folder / "case").as_posix()
+        for path in (folder / "case").rglob("*")
+        if path.is_file() and any(word.encode() in path.read_bytes() for word in PATIENT)
+    ]
+    assert named == ["settings.json"]
+    assert list((folder / "tmp").iterdir()) == []
+
+
+def test_dicom_headers_go_no_further(tmp_path):
+    import SimpleITK as sitk
+
+    from BreastReconstructionLib.core.resources import resource_path
+
+    image = sitk.ReadImage(str(resource_path("SampleData", "phantom-ct", "volume.nrrd")))
+    values, writer = sitk.GetArrayFromImage(image), sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    spacing, origin = image.GetSpacing(), image.GetOrigin()
+    (tmp_path / "series").mkdir()
+    locale_before = locale.setlocale(locale.LC_ALL)
+    for k in range(len(values)):
+        slice_ = sitk.GetImageFromArray(values[None, k].astype(np.int16))
+        slice_.SetSpacing(spacing)
+        for tag, value in (
+            ("0008|0060", "CT"),
+            ("0010|0010", "Mustermann^Erika"),
+            ("0010|0030", "19800203"),
+            ("0020|000e", "1.2.3.4"),
+            ("0020|000d", "1.2.3"),
+            ("0008|0018", f"1.2.3.4.{k}"),
+            ("0020|0032", "\\".join(str(value) for value in (*origin[:2], origin[2] + k * spacing[2]))),
+            ("0020|0037", "1\\0\\0\\0\\1\\0"),
+            ("0020|0013", str(k)),
+        ):
+            slice_.SetMetaData(tag, value)
+        writer.SetFileName(str(tmp_path / "series" / f"{k}.dcm"))
+        writer.Execute(slice_)
+    locale.setlocale(locale.LC_ALL, locale_before)
+    assert b"Mustermann^Erika" in (tmp_path / "series" / "0.dcm").read_bytes()
+    finished = run_cli("skin", "--volume", tmp_path / "series", "-o", tmp_path / "case")
+    assert finished.returncode == 0, finished.stderr
+    files = [path for path in (tmp_path / "case").rglob("*") if path.is_file()]
+    assert len(files) > 2
+    assert [path.name for path in files if b"Mustermann" in path.read_bytes() or b"19800203" in path.read_bytes()] == []
+
+
+# Load -------------------------------------------------------------------------------------------------------------------
+
+
+def test_ten_jobs_at_once_on_one_case(small_input, case):
+    """One works; each other waits in words, or finds it done."""
+    forget_from(case, "scale")
+    words = [sys.executable, "-m", "BreastReconstructionLib", *map(str, small_arguments(small_input, "scale")), "-o", str(case)]
+    jobs = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(10)]
+    ended = [(*job.communicate(timeout=300), job.returncode) for job in jobs]
+    assert {code for _, _, code in ended} <= {0, 9}
+    assert any(code == 0 for _, _, code in ended)
+    assert all("Another job" in errors for _, errors, code in ended if code == 9)
+    assert "Traceback" not in "".join(errors for _, errors, _ in ended)
+    assert "scale" in read_case_file(case)["stages"]
+    assert not (case / "case.lock").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="reads /proc")
+def test_twenty_cases_in_a_row_leave_nothing_in_the_session(panel, small_case, tmp_path):
+    import slicer
+
+    from Testing.workflow import wait
+
+    kept = []
+    for number in range(20):
+        case = tmp_path / f"case{number}"
+        shutil.copytree(small_case, case, copy_function=os.link)
+        panel.choose_case(str(case))
+        wait(lambda case=case: panel.case_folder == case, 20)
+        panel.ui.removePatientButton.click()
+        wait(lambda: True, 1)
+        nodes = slicer.mrmlScene.GetNumberOfNodes()
+        kept.append((nodes, len(os.listdir("/proc/self/fd")), psutil.Process().memory_info().rss / 1e6))
+    nodes, handles, memory_mb = zip(*kept, strict=True)
+    assert nodes[-1] == nodes[4], nodes
+    assert handles[-1] <= handles[4] + 2, handles
+    assert memory_mb[-1] - memory_mb[4] < 100, memory_mb
