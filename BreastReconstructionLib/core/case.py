@@ -1,6 +1,7 @@
 """The folder that holds one reconstruction: its stages, settings and provenance.
 
-`case.json` records each finished stage: a key made of its options and everything it depends on, its files, versions and time.
+`case.json` records each finished stage: a key made of its options and everything it depends on, its files with their hashes,
+versions and time. A stage whose files are no longer what it wrote is out of date.
 A stage writes into `<stage>.partial` and is renamed when complete, so that killing the process at any moment loses at most the
 stage that ran; what that one keeps in `work/<stage>` for going on survives.
 """
@@ -19,7 +20,7 @@ from typing import Any
 
 from .. import __version__
 from .errors import BreastReconstructionError, CaseError
-from .files import disk_errors, replacing, settle, settle_names, write_json, write_text
+from .files import disk_errors, hash_of_file, replacing, settle, settle_names, write_json, write_text
 from .lock import held
 from .stage import R, Stage
 
@@ -61,9 +62,14 @@ class Case:
         record = self.stages.get(stage.name)
         return record is not None and all((self.path(stage) / name).exists() for name in record["files"])
 
+    def is_intact(self, stage: Stage[Any, Any]) -> bool:
+        """True if the files of a finished stage are what it wrote, by their hashes; older cases have none."""
+        hashes = self.stages[stage.name].get("hashes", {})
+        return all(hash_of_file(self.path(stage) / name) == value for name, value in hashes.items())
+
     def is_current(self, stage: Stage[Any, Any], key: str) -> bool:
-        """True if the stage is finished with this key, and its files and those that it publishes are there."""
-        if not self.has(stage) or self.stages[stage.name]["key"] != key:
+        """True if the stage is finished with this key, its files are what it wrote, and those that it publishes are there."""
+        if not self.has(stage) or self.stages[stage.name]["key"] != key or not self.is_intact(stage):
             return False
         published = [self.folder / name for name in stage.publishes]
         return all((self.folder / path.name).exists() for path in published if path.exists())
@@ -95,14 +101,17 @@ class Case:
             raise CaseError(
                 f"The case {self.folder.name} lacks the file {stage.name}/{missing}; run the stage {stage.name} again."
             )
+        damaged = CaseError(
+            f"The files of the stage {stage.name} in the case {self.folder.name} are damaged or changed; run that stage again."
+        )
+        if not self.is_intact(stage):
+            raise damaged
         try:
             return stage.load(self.path(stage))
         except (BreastReconstructionError, ImportError):
             raise
-        except Exception as error:  # numpy, zip, mesh and network readers raise many kinds for damaged files
-            raise CaseError(
-                f"The files of the stage {stage.name} in the case {self.folder.name} are damaged; run that stage again."
-            ) from error
+        except Exception as error:  # numpy, zip, mesh and network readers raise many kinds for the files of older cases
+            raise damaged from error
 
     def work_folder(self, stage: Stage[Any, Any], key: str) -> Path:
         """Return `work/<stage>`, in which a stage keeps what lets it go on after it was cancelled or killed.
@@ -158,6 +167,7 @@ class Case:
                 "key": key,
                 "values": values,
                 "files": files,
+                "hashes": {name: hash_of_file(final / name) for name in files},
                 "seconds": round(time.monotonic() - started, 2),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
                 "version": __version__,
@@ -228,7 +238,8 @@ def read_case_file(folder: Path) -> dict:
 def _record(record: dict[str, Any]) -> dict[str, Any]:
     """A stage's record as it was read, if it is one."""
     texts = (record["key"], record["finished"], *record["files"])
-    if not all(isinstance(text, str) for text in texts) or not isinstance(record.get("values", {}), dict):
+    kept = [record.get(name, {}) for name in ("values", "hashes")]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(part, dict) for part in kept):
         raise TypeError("a record of another form")
     return {**record, "seconds": float(record["seconds"]), "files": list(record["files"])}
 

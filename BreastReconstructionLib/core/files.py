@@ -100,7 +100,7 @@ def hash_of_files(paths: tuple[Path, ...]) -> str:
     return hashlib.sha256("".join(hash_of_file(path) for path in paths).encode()).hexdigest()
 
 
-@lru_cache(64)
+@lru_cache(4096)
 def _hash_of_content(path: Path, size: int, modified_ns: int) -> str:
     digest = hashlib.sha256()
     with open(path, "rb") as file:

@@ -124,7 +124,9 @@ DOORS = (
     ),
     Door("training data, HDF5", "hdf5", lambda box, base: ["train", "run", box / "input" / "config.json"], 2, "input/*.h5"),
     Door("scans", "scans", lambda box, base: ["train", "prepare", box / "input", "-o", box / "new.h5"], 3),
-    Door("segmentations", "labels", lambda box, base: ["organ", "prepare", box / "input", "-o", box / "new.h5"]),
+    Door(
+        "segmentations", "labels", lambda box, base: ["organ", "prepare", box / "input", "--organ", "liver", "-o", box / "new.h5"]
+    ),
     Door("list of a batch", "list", lambda box, base: ["batch", _only_file(box), "--row", 99], sound_code=2),
     Door("settings", "nothing", lambda box, base: ["run", box / "case", "--until", "frames"], 2, "case/settings.json"),
     Door("case file", "nothing", lambda box, base: ["inspect", box / "case"], 2, "case/case.json"),

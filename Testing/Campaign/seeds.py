@@ -144,10 +144,10 @@ def _volumes(folder: Path, base: Base) -> None:
     small = Volume(np.ascontiguousarray(whole.values[::4, ::4, ::4]), whole.ijk_to_ras @ step)
     write_volume(empty(folder, "nifti") / "volume.nii", small, compressed=False)
     write_volume(empty(folder, "nrrd") / "volume.nrrd", small)
-    labels = Volume((small.values > -300).astype(np.uint8), small.ijk_to_ras)
-    folder_of_labels = empty(folder, "labels")
-    for name in ("a", "b"):
-        write_volume(folder_of_labels / f"{name}.nii.gz", labels)
+    folder_of_labels, places = empty(folder, "labels"), np.mgrid[-12:13, -12:13, -12:13]
+    for name, longer in (("a", 1.0), ("b", 1.3)):
+        inside = (places[0] / longer) ** 2 + (places[1] * 1.4) ** 2 + (places[2] * 1.2) ** 2 < 7.0**2
+        write_volume(folder_of_labels / f"{name}.nii.gz", Volume(inside.astype(np.uint8), np.diag([4.0, 4.0, 4.0, 1.0])))
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     series, height_mm = empty(folder, "dicom"), float(small.spacing_mm[2])
