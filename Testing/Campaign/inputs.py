@@ -21,6 +21,7 @@ from Testing.cases import small_arguments
 from .mutations import mutate
 from .seeds import Base, seeds
 
+# Of the processor, and of memory; by the clock three times as long, since other programs may run.
 LIMIT_S, LIMIT_GB = 60.0, 4.0
 # A bomb is stopped here, so that the machine that looks on survives it.
 STOPPED_AT_GB = 10.0
@@ -63,7 +64,7 @@ class Trial:
         how: what was damaged, and how.
         fault: what went wrong; '' if nothing did.
         refused: it ended in a sentence, not in a result.
-        seconds: it took.
+        seconds: of the processor.
         memory_gb: at most.
     """
 
@@ -208,7 +209,7 @@ def _harm(box: Path, before: dict[str, int]) -> str:
 
 def _fault(code: int, seconds: float, memory_gb: float, text: str) -> str:
     last = (text.strip().splitlines() or [""])[-1]
-    if seconds > LIMIT_S:
+    if seconds > 3 * LIMIT_S or code == -signal.SIGXCPU:
         return f"still ran after {LIMIT_S:.0f} s"
     if code < 0:
         return f"killed by signal {-code}: {last}"
@@ -239,7 +240,7 @@ def _import_all() -> None:
 
 
 def _run(arguments: list, box: Path) -> tuple[int, float, float]:
-    """Run the command line in a process of its own; returns exit code (negative: signal), seconds and peak memory in GB."""
+    """Run the command line in a process of its own; returns exit code (negative: signal), its seconds and peak memory in GB."""
     start = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -248,8 +249,8 @@ def _run(arguments: list, box: Path) -> tuple[int, float, float]:
         pid, status, usage = os.wait4(child, os.WNOHANG)
         seconds = time.monotonic() - start
         if pid:
-            return os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss / 1e6
-        if seconds > LIMIT_S:
+            return os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1e6
+        if seconds > 3 * LIMIT_S:
             os.killpg(child, signal.SIGKILL)
             _, _, usage = os.wait4(child, 0)
             return -signal.SIGKILL, seconds, usage.ru_maxrss / 1e6
@@ -269,6 +270,7 @@ def _become(box: Path, arguments: list[str]) -> None:
         limit = int(STOPPED_AT_GB * 1e9)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_CPU, (int(LIMIT_S), int(LIMIT_S)))
         code = main(arguments)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -45,8 +46,15 @@ def test_files_are_overwritten_before_they_go(case, monkeypatch):
 
     before = {path: path.read_bytes() for path in case.rglob("*") if path.is_file()}
     held_open = {path: open(path, "rb") for path in before}
-    monkeypatch.setattr(removal.os, "fsync", lambda descriptor: written.append(os.path.getsize(f"/proc/self/fd/{descriptor}")))
     written = []
+
+    def settled(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").resolve()
+        if path.is_file():
+            assert path.read_bytes() != before[path]
+            written.append(path.stat().st_size)
+
+    monkeypatch.setattr(removal.os, "fsync", settled)
     removal.remove_case(case, Progress())
     assert sorted(written) == sorted(len(content) for content in before.values())
     for file in held_open.values():
@@ -234,7 +242,7 @@ def test_twenty_cases_in_a_row_leave_nothing_in_the_session(panel, small_case, t
         case = tmp_path / f"case{number}"
         shutil.copytree(small_case, case, copy_function=os.link)
         panel.choose_case(str(case))
-        wait(lambda case=case: panel.case_folder == case, 20)
+        wait(lambda: panel.result.node() is not None, 20)
         panel.ui.removePatientButton.click()
         wait(lambda: True, 1)
         nodes = slicer.mrmlScene.GetNumberOfNodes()
