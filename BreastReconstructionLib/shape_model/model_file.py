@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 from ..core.errors import ShapeModelError
-from ..core.files import replacing, write_text
+from ..core.files import replacing
 from ..core.resources import default_model_path
 from ..fields.network import NetworkSize, ShapeNetwork
+from ..fields.network_file import check_weights, write_card
 from ..landmarks.mean_anchors import OFFICIAL_MM_PER_UNIT
 from .model import ShapeModel
 
@@ -39,7 +40,7 @@ def save_model(folder: Path, model: ShapeModel) -> Path:
     }
     with replacing(path) as temporary:
         save_file(tensors, temporary)
-    write_text(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    write_card(path, card)
     return path
 
 
@@ -64,6 +65,7 @@ def load_model(path: Path | None = None) -> ShapeModel:
     try:
         tensors = load_file(path)
         card = json.loads(card_path.read_text())
+        check_weights(path, card)
         if card.get("format") != FORMAT:
             raise ShapeModelError(f"{path.name} was written by another version of the program; get a matching model.")
         network = ShapeNetwork(NetworkSize(**card["network"]), tensors["mean_anchors"])
@@ -77,7 +79,7 @@ def load_model(path: Path | None = None) -> ShapeModel:
             float(card["mm_per_unit_spread"]),
             card,
         )
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise ShapeModelError(f"The shape model {path.name} is damaged; install or import it again.") from error
     if model.latent_mean.shape != (network.size.latent,) or model.latent_basis.shape[:1] != (network.size.latent,):
         raise ShapeModelError(f"The shape model {path.name} holds codes of another length than its network's.")

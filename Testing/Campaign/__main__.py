@@ -1,6 +1,7 @@
 """python -m Testing.Campaign [--only inputs,…] [--count N] [--seed S] [--json F]: what happens when things go wrong.
 
 - kills: runs that are killed at random moments, ten times each, and run again: the result of an undisturbed run.
+- repeats: the sample's draft again and again: how far its surfaces lie apart.
 - inputs: damaged videos, landmarks, models, cameras, volumes, cases, lists: a result or one sentence, in 60 s and 4 GB.
 
 Its last table is in docs/trust.md. Each trial depends on its number and the seed alone.
@@ -13,7 +14,7 @@ import json
 import tempfile
 from pathlib import Path
 
-PARTS = ("inputs", "kills")
+PARTS = ("inputs", "kills", "repeats")
 
 
 def main() -> int:
@@ -22,7 +23,9 @@ def main() -> int:
         prog="python -m Testing.Campaign", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", default=",".join(PARTS), help="comma-separated parts")
-    parser.add_argument("--count", type=int, default=400, help="damaged inputs; a quarter as many kills (default 400)")
+    parser.add_argument(
+        "--count", type=int, default=400, help="damaged inputs; a quarter as many kills, a fortieth as many repeats (default 400)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="keep the sound inputs here, and use those that are there")
     parser.add_argument("--keep", type=Path, help="folder that gets the damaged inputs that went wrong")
@@ -31,7 +34,7 @@ def main() -> int:
     parts = options.only.split(",")
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"unknown parts: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    from . import inputs, kills
+    from . import inputs, kills, repeats
 
     tables: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -40,6 +43,8 @@ def main() -> int:
             tables["inputs"] = inputs.summary(inputs.campaign(options.count, options.seed, folder, options.keep))
         if "kills" in parts:
             tables["kills"] = kills.campaign(max(1, options.count // 4), options.seed, folder)
+        if "repeats" in parts:
+            tables["repeats"] = repeats.campaign(max(2, options.count // 40), folder)
     for rows in tables.values():
         print_table(rows)
     if options.json:

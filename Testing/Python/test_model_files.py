@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 
 from BreastReconstructionLib.core.errors import ShapeModelError
+from BreastReconstructionLib.core.files import hash_of_file
 from BreastReconstructionLib.core.resources import default_model_path
 from BreastReconstructionLib.fields.evaluation import Shape, signed_distances
 from BreastReconstructionLib.fields.network import NetworkSize, ShapeNetwork
@@ -69,6 +71,13 @@ def test_bundled_model_loads_and_says_what_it_is():
     assert "phantom" in finished.stdout
 
 
+def test_every_bundled_card_names_its_weights():
+    cards = [path for path in default_model_path().parent.glob("*.json") if path.with_suffix(".safetensors").exists()]
+    assert len(cards) >= 6
+    for card in cards:
+        assert json.loads(card.read_text())["weights_sha256"] == hash_of_file(card.with_suffix(".safetensors")), card.name
+
+
 def test_round_trip(tmp_path):
     model = load_model()
     again = load_model(save_model(tmp_path, model))
@@ -77,7 +86,7 @@ def test_round_trip(tmp_path):
     assert torch.equal(model.latent_basis, again.latent_basis)
 
 
-@pytest.mark.parametrize("damage", ["cut", "rubbish", "shapes", "no card"])
+@pytest.mark.parametrize("damage", ["cut", "rubbish", "one bit", "shapes", "no card"])
 def test_damaged_model_files(tmp_path, damage):
     path = tmp_path / "model.safetensors"
     shutil.copy(default_model_path(), path)
@@ -86,6 +95,10 @@ def test_damaged_model_files(tmp_path, damage):
         path.write_bytes(path.read_bytes()[:100_000])
     elif damage == "rubbish":
         path.write_bytes(b"\x00" * 5000)
+    elif damage == "one bit":  # of a weight: safetensors itself would not notice
+        content = bytearray(path.read_bytes())
+        content[-1000] ^= 4
+        path.write_bytes(content)
     elif damage == "shapes":
         text = path.with_suffix(".json").read_text()
         path.with_suffix(".json").write_text(text.replace('"anchor_hidden": 256', '"anchor_hidden": 128'))
