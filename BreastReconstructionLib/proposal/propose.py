@@ -113,29 +113,32 @@ class Seen:
     Attributes:
         pixels: (F, 6, 2) where each landmark is, in pixels of the frames.
         chances: (F, 6) probability that it is seen, there.
+        spread_px: (F, 6) standard deviation of the place.
         tolerance_px: (F,) how far apart two words of one place may lie.
     """
 
     pixels: np.ndarray
     chances: np.ndarray
+    spread_px: np.ndarray
     tolerance_px: np.ndarray
 
     def only(self, frames: slice) -> Seen:
         """Of some frames."""
-        return Seen(self.pixels[frames], self.chances[frames], self.tolerance_px[frames])
+        return Seen(self.pixels[frames], self.chances[frames], self.spread_px[frames], self.tolerance_px[frames])
 
 
 def seen_in(network: LandmarkNetwork, pictures: list[np.ndarray], windows: list[Window] | None = None) -> Seen:
     """Return what the network sees in (H, W, 3) RGB pictures, or in parts of them."""
     windows = windows or [Window(0, 0, picture.shape[1], picture.shape[0]) for picture in pictures]
-    chances, pixels = [], []
+    chances, pixels, spread = [], [], []
     for picture, window in zip(pictures, windows, strict=True):
         small, factor = window.shown(picture)
         found = look(network, small)
         chances.append(found.seen[0])
+        spread.append(found.spread_px[0] / factor)
         pixels.append(found.pixels[0] / factor + [window.left, window.top])
     tolerance = AGREEMENT_SHARE * np.array([max(window.width, window.height) for window in windows])
-    return Seen(np.array(pixels), np.array(chances), tolerance)
+    return Seen(np.array(pixels), np.array(chances), np.array(spread), tolerance)
 
 
 @dataclass(frozen=True)

@@ -154,9 +154,14 @@ def test_tracks_that_agree_on_an_offset_raise_the_uncertainty_there(fitted):
     middle = np.abs(on_surface[:, 0]) > 0.1
     assert np.median(agreed[left & middle]) == pytest.approx(0.01, rel=0.1)
     assert np.median(agreed[~left & middle]) < 0.002
-    near = uncertainty_model(found, model, on_surface, np.zeros(len(points)))
+    every, few = np.ones(len(points)), np.full(len(points), 0.3)
+    near = uncertainty_model(found, model, on_surface, np.zeros(len(points)), every)
     assert np.median(near[left & middle]) > 1.5 * np.median(near[~left & middle])
-    far = uncertainty_model(found, model, on_surface, np.full(len(points), 1.0))
+    far = uncertainty_model(found, model, on_surface, np.full(len(points), 1.0), every)
     assert (far > near).all()
     assert np.median(far) > 0.9 * GUESS
-    assert (local_offsets(TrackFit.without_tracks(fit, 3), on_surface) == 0).all()
+    alone = TrackFit.without_tracks(fit, 3)
+    ratio = [uncertainty_model(alone, model, on_surface, np.zeros(len(points)), share) for share in (few, every, 0.0 * every)]
+    assert np.allclose(ratio[0] / ratio[1], (0.9 / 0.3) ** 1.35)  # what a third of the frames sees
+    assert np.allclose(ratio[2] / ratio[1], 5.0)
+    assert (local_offsets(alone, on_surface) == 0).all()

@@ -126,7 +126,8 @@ def _mesh(
     nipples, aligned_normals = aligned.landmarks_model[list(NIPPLES)], to_aligned.apply_directions(normals)
     judged = judge(aligned_vertices, aligned_normals, seen, to_skin, nipples, aligned.tone)
     contradicted = judged.evidence == Evidence.CONTRADICTED
-    uncertainty = uncertainty_model(found, model, shape.vertices, to_skin * fit.refinement.scale)
+    share = seen.views / len(cameras)
+    uncertainty = uncertainty_model(found, model, shape.vertices, to_skin * fit.refinement.scale, share)
     uncertainty = np.hypot(uncertainty, DETAIL_SHARE * np.abs(detail_mm) / fit_to_patient.scale)
     scalars = {
         "residual_mm": to_skin / to_aligned.scale,

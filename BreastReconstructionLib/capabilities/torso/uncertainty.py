@@ -16,10 +16,14 @@ from .results import from_nearest
 
 # Vertices at which the posterior is evaluated; it is smooth, so the others are interpolated.
 POSTERIOR_POINTS = 4000
-# The posterior takes the noise for a constant, but it is as large as the residuals say. On the median of 14 phantom videos 95 %
-# of the points lie within this of the surface (model units, 4.2 mm); the factor and the power that make posterior and model
-# error right on them, and the limits, are in docs/uncertainty.md.
-USUAL_RESIDUAL_P95, NOISE_FACTOR, NOISE_POWER, NOISE_LIMITS = 0.0142, 0.95, 1.5, (0.8, 3.0)
+# The posterior takes the noise for a constant, but it is as large as the residuals say. On sound phantom videos 95 % of the
+# points lie within this of the surface (model units, 4.2 mm); the factor and the power that make posterior and model error
+# right on them, and the limits, are in docs/uncertainty.md.
+USUAL_RESIDUAL_P95, NOISE_FACTOR, NOISE_POWER, NOISE_LIMITS = 0.0142, 0.42, 1.5, (0.6, 3.0)
+# What few of the frames see errs more than the posterior knows: their points lie on one side of it and scatter more, and the
+# model draws it toward the usual. By this share of the frames the front is seen; the error grows by this power of what is
+# missing, on all videos alike, up to so many times.
+USUAL_SHARE, SHARE_POWER, MOST_BY_SHARE = 0.9, 1.35, 5.0
 # Tracks err alike over this distance (model units, 12 mm), and at least so many within it tell an offset; the surface turns out
 # to be wrong by half of it.
 OFFSET_REACH, FEWEST_OFFSETS, OFFSET_NEIGHBOURS, OFFSET_SHARE = 0.04, 6, 24, 0.5
@@ -28,7 +32,9 @@ OFFSET_REACH, FEWEST_OFFSETS, OFFSET_NEIGHBOURS, OFFSET_SHARE = 0.04, 6, 24, 0.5
 GUESS, GUESS_REACH = 0.03, 0.1
 
 
-def uncertainty_model(found: TrackFit, model: ShapeModel, vertices_model: np.ndarray, to_skin: np.ndarray) -> np.ndarray:
+def uncertainty_model(
+    found: TrackFit, model: ShapeModel, vertices_model: np.ndarray, to_skin: np.ndarray, seen_share: np.ndarray
+) -> np.ndarray:
     """Return the (V,) standard deviation of the surface along its normal, model units.
 
     Args:
@@ -36,9 +42,11 @@ def uncertainty_model(found: TrackFit, model: ShapeModel, vertices_model: np.nda
         model: the shape model.
         vertices_model: (V, 3) on the surface, model frame of the fit.
         to_skin: (V,) distance to the nearest measured point of skin, model units.
+        seen_share: (V,) of the frames that see it, 0 to 1.
     """
     noise = np.clip((found.fit.residual_p95 / USUAL_RESIDUAL_P95) ** NOISE_POWER, *NOISE_LIMITS) * NOISE_FACTOR
-    told = noise * np.hypot(_posterior(found.fit, model, vertices_model), model.expression_error)
+    by_share = np.clip((USUAL_SHARE / np.maximum(seen_share, 1e-3)) ** SHARE_POWER, 1.0, MOST_BY_SHARE)
+    told = by_share * noise * np.hypot(_posterior(found.fit, model, vertices_model), model.expression_error)
     offset = OFFSET_SHARE * local_offsets(found, vertices_model)
     guess = GUESS * (1.0 - np.exp(-((to_skin / GUESS_REACH) ** 2)))
     return np.sqrt(told**2 + offset**2 + guess**2)
