@@ -24,7 +24,8 @@ class Proposal:
 
     Attributes:
         points_world: (6, 3) in the order of LANDMARK_NAMES; NaN where nothing is proposed.
-        confidence: (6,) of the frames toward which the place faces, the mean probability with which they show it there; 0 to 1.
+        confidence: (6,) of the frames toward which the place faces, the mean probability with which they show it there, times how
+            sharply they tell it; 0 to 1.
         frames: (6,) how many frames agree.
         shown_in: names of the frames in which a person is to look: the most frontal one, and one to each side.
     """

@@ -51,19 +51,18 @@ class Sightings:
     Attributes:
         pixels: (B, 6, 2) where the landmarks are, if they are seen; continuous, the upper left pixel's centre at 0.5.
         seen: (B, 6) probability that they are, there.
-        spread_px: (B, 6) standard deviation of the place among these cells.
+        peak: (B, 6) probability of the likeliest cell alone: how sharply the place is told.
     """
 
     pixels: np.ndarray
     seen: np.ndarray
-    spread_px: np.ndarray
+    peak: np.ndarray
 
 
 def sightings(logits: torch.Tensor, rows: int, columns: int) -> Sightings:
     """Return places and probabilities, for (B, 6, rows columns + 1) logits of pictures of that many cells.
 
-    A place is the mean of the cells about the likeliest one, weighed by what they say; its probability is their sum, its
-    spread theirs about it.
+    A place is the mean of the cells about the likeliest one, weighed by what they say; its probability is their sum.
     """
     chances = functional.softmax(logits, dim=2)[..., :-1]
     batch, count = chances.shape[:2]
@@ -78,7 +77,5 @@ def sightings(logits: torch.Tensor, rows: int, columns: int) -> Sightings:
     x = best % columns + (weights.sum(dim=1) * offsets).sum(dim=1)
     y = best // columns + (weights.sum(dim=2) * offsets).sum(dim=1)
     pixels = CELL_PX * (torch.stack([x, y], dim=1) + 0.5)
-    square = (weights.sum(dim=1) * offsets**2).sum(dim=1) + (weights.sum(dim=2) * offsets**2).sum(dim=1)
-    spread = CELL_PX * (square - (x - best % columns) ** 2 - (y - best // columns) ** 2).clamp_min(0.0).sqrt()
     as_array = lambda values, *shape: values.reshape(batch, count, *shape).numpy().astype(float)
-    return Sightings(as_array(pixels, 2), as_array(total), as_array(spread))
+    return Sightings(as_array(pixels, 2), as_array(total), as_array(near.max(dim=1).values))

@@ -28,8 +28,10 @@ ROOM, LEAST_PART = 1.5, 0.3
 FACING = np.cos(np.radians(65.0))
 # Points of the cloud about a landmark, over which its depth is averaged; no farther off than this share of the body.
 NEIGHBOURS, NEAR_SHARE = 30, 0.06
-# Below this confidence a landmark is not proposed.
-LEAST_CONFIDENCE = 0.3
+# What less of the frames shows that should is not proposed.
+LEAST_SHOWN = 0.3
+# Probability of one cell from which on a place is told as sharply as the network can.
+SHARP_PEAK = 0.25
 SIDE_DEGREES = 45.0
 
 
@@ -61,12 +63,13 @@ def propose_landmarks(
     first = in_space(seen_from, seen_in(network, pictures))
     progress(0.8, "looks closely")
     windows = [_close_window(camera, first.points) for camera in seen_from]
-    found = in_space(seen_from, seen_in(network, pictures, windows))
+    closely = seen_in(network, pictures, windows)
+    found = in_space(seen_from, closely)
     skin = _Skin.of(points_world, normals_world)
     points = np.array([skin.laid_on(point) for point in found.points])
-    confidence = np.array([_confidence(found, k, points[k], skin, seen_from, windows) for k in range(len(LANDMARK_NAMES))])
-    points[(confidence < LEAST_CONFIDENCE) | (found.agree.sum(axis=1) < FEWEST_FRAMES)] = np.nan
-    return Proposal(points, confidence, found.agree.sum(axis=1), looked_at(cameras))
+    shown = np.array([_shown(found, k, points[k], skin, seen_from, windows) for k in range(len(LANDMARK_NAMES))])
+    points[(shown < LEAST_SHOWN) | (found.agree.sum(axis=1) < FEWEST_FRAMES)] = np.nan
+    return Proposal(points, shown * _sharpness(found, closely), found.agree.sum(axis=1), looked_at(cameras))
 
 
 def looked_at(cameras: dict[str, Camera]) -> tuple[str, ...]:
@@ -113,32 +116,32 @@ class Seen:
     Attributes:
         pixels: (F, 6, 2) where each landmark is, in pixels of the frames.
         chances: (F, 6) probability that it is seen, there.
-        spread_px: (F, 6) standard deviation of the place.
+        peaks: (F, 6) probability of the likeliest cell alone.
         tolerance_px: (F,) how far apart two words of one place may lie.
     """
 
     pixels: np.ndarray
     chances: np.ndarray
-    spread_px: np.ndarray
+    peaks: np.ndarray
     tolerance_px: np.ndarray
 
     def only(self, frames: slice) -> Seen:
         """Of some frames."""
-        return Seen(self.pixels[frames], self.chances[frames], self.spread_px[frames], self.tolerance_px[frames])
+        return Seen(self.pixels[frames], self.chances[frames], self.peaks[frames], self.tolerance_px[frames])
 
 
 def seen_in(network: LandmarkNetwork, pictures: list[np.ndarray], windows: list[Window] | None = None) -> Seen:
     """Return what the network sees in (H, W, 3) RGB pictures, or in parts of them."""
     windows = windows or [Window(0, 0, picture.shape[1], picture.shape[0]) for picture in pictures]
-    chances, pixels, spread = [], [], []
+    chances, pixels, peaks = [], [], []
     for picture, window in zip(pictures, windows, strict=True):
         small, factor = window.shown(picture)
         found = look(network, small)
         chances.append(found.seen[0])
-        spread.append(found.spread_px[0] / factor)
+        peaks.append(found.peak[0])
         pixels.append(found.pixels[0] / factor + [window.left, window.top])
     tolerance = AGREEMENT_SHARE * np.array([max(window.width, window.height) for window in windows])
-    return Seen(np.array(pixels), np.array(chances), np.array(spread), tolerance)
+    return Seen(np.array(pixels), np.array(chances), np.array(peaks), tolerance)
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,14 @@ class _Skin:
         return point + np.median((self.points[near] - point) @ normal) * normal
 
 
-def _confidence(found: Located, k: int, point: np.ndarray, skin: _Skin, cameras: list[Camera], windows: list[Window]) -> float:
+def _sharpness(found: Located, seen: Seen) -> np.ndarray:
+    """(6,) how sharply the agreeing frames tell each place, 0 to 1: the errors of frames that agree are alike, and only the width
+    of the network's maps tells of them."""
+    peaks = [np.median(seen.peaks[agree, k]) if agree.any() else 0.0 for k, agree in enumerate(found.agree)]
+    return np.minimum(1.0, np.array(peaks) / SHARP_PEAK)
+
+
+def _shown(found: Located, k: int, point: np.ndarray, skin: _Skin, cameras: list[Camera], windows: list[Window]) -> float:
     """Of the frames toward which the place faces, and that hold it, the mean probability with which they show it there."""
     if not np.isfinite(point).all():
         return 0.0
