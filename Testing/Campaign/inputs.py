@@ -268,6 +268,7 @@ def _become(box: Path, arguments: list[str], limit_s: float) -> None:
         os.setsid()
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(box / name, os.O_CREAT | os.O_WRONLY), number)
+        sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # a test's may be objects
         os.chdir(box)
         os.environ.update(TMPDIR=str(box / "tmp"), HOME=str(box / "home"))
         tempfile.tempdir = None

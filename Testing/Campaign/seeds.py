@@ -20,6 +20,7 @@ from BreastReconstructionLib.phantom.radiograph import PhantomRadiographSettings
 from BreastReconstructionLib.sfm.reconstruction import CameraReconstruction
 from Testing.Benchmarks.video_parts import command
 from Testing.cases import forget_from, small_arguments, small_pictures
+from Testing.dicom import write_series
 
 PICTURE_PX = (270, 480)
 
@@ -148,24 +149,7 @@ def _volumes(folder: Path, base: Base) -> None:
     for name, longer in (("a", 1.0), ("b", 1.3)):
         inside = (places[0] / longer) ** 2 + (places[1] * 1.4) ** 2 + (places[2] * 1.2) ** 2 < 7.0**2
         write_volume(folder_of_labels / f"{name}.nii.gz", Volume(inside.astype(np.uint8), np.diag([4.0, 4.0, 4.0, 1.0])))
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    series, height_mm = empty(folder, "dicom"), float(small.spacing_mm[2])
-    for k in range(len(small.values)):
-        image = sitk.GetImageFromArray(small.values[None, k].astype(np.int16))
-        image.SetSpacing(small.spacing_mm.tolist())
-        for tag, value in (
-            ("0008|0060", "CT"),
-            ("0020|000e", "1.2.3.4"),
-            ("0020|000d", "1.2.3"),
-            ("0008|0018", f"1.2.3.4.{k}"),
-            ("0020|0032", f"0\\0\\{height_mm * k}"),
-            ("0020|0037", "1\\0\\0\\0\\1\\0"),
-            ("0020|0013", str(k)),
-        ):
-            image.SetMetaData(tag, value)
-        writer.SetFileName(str(series / f"{k}.dcm"))
-        writer.Execute(image)
+    write_series(empty(folder, "dicom"), small.values, small.spacing_mm)
     made = phantom_radiograph(PhantomRadiographSettings()).radiograph
     grey = np.round(60_000 * (made.attenuation - made.attenuation.min()) / np.ptp(made.attenuation)).astype(np.uint16)
     picture = sitk.GetImageFromArray(grey[None])
@@ -176,8 +160,7 @@ def _volumes(folder: Path, base: Base) -> None:
         ("0018|1111", str(made.source_to_bone_mm)),
     ):
         picture.SetMetaData(tag, value)
-    writer.SetFileName(str(empty(folder, "radiograph") / "radiograph.dcm"))
-    writer.Execute(picture)
+    sitk.WriteImage(picture, str(empty(folder, "radiograph") / "radiograph.dcm"))
 
 
 def _meshes(folder: Path, base: Base) -> None:

@@ -1,6 +1,5 @@
 """What a clinic asks before it says yes: a case is removed for good, licences are known, nothing leaves and nothing leaks."""
 
-import locale
 import os
 import re
 import shutil
@@ -8,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
@@ -17,6 +15,7 @@ from BreastReconstructionLib.core.licences import NEEDED, Licence, installed_lic
 from BreastReconstructionLib.core.lock import held
 from Testing.cases import small_arguments
 from Testing.conftest import ROOT, assert_one_sentence, forget_from, run_cli
+from Testing.dicom import write_series
 
 # Removal ----------------------------------------------------------------------------------------------------------------
 
@@ -183,29 +182,9 @@ def test_dicom_headers_go_no_further(tmp_path):
     from BreastReconstructionLib.core.resources import resource_path
 
     image = sitk.ReadImage(str(resource_path("SampleData", "phantom-ct", "volume.nrrd")))
-    values, writer = sitk.GetArrayFromImage(image), sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
-    spacing, origin = image.GetSpacing(), image.GetOrigin()
     (tmp_path / "series").mkdir()
-    locale_before = locale.setlocale(locale.LC_ALL)
-    for k in range(len(values)):
-        slice_ = sitk.GetImageFromArray(values[None, k].astype(np.int16))
-        slice_.SetSpacing(spacing)
-        for tag, value in (
-            ("0008|0060", "CT"),
-            ("0010|0010", "Mustermann^Erika"),
-            ("0010|0030", "19800203"),
-            ("0020|000e", "1.2.3.4"),
-            ("0020|000d", "1.2.3"),
-            ("0008|0018", f"1.2.3.4.{k}"),
-            ("0020|0032", "\\".join(str(value) for value in (*origin[:2], origin[2] + k * spacing[2]))),
-            ("0020|0037", "1\\0\\0\\0\\1\\0"),
-            ("0020|0013", str(k)),
-        ):
-            slice_.SetMetaData(tag, value)
-        writer.SetFileName(str(tmp_path / "series" / f"{k}.dcm"))
-        writer.Execute(slice_)
-    locale.setlocale(locale.LC_ALL, locale_before)
+    header = {"0010|0010": "Mustermann^Erika", "0010|0030": "19800203"}
+    write_series(tmp_path / "series", sitk.GetArrayFromImage(image), image.GetSpacing(), image.GetOrigin(), header)
     assert b"Mustermann^Erika" in (tmp_path / "series" / "0.dcm").read_bytes()
     finished = run_cli("skin", "--volume", tmp_path / "series", "-o", tmp_path / "case")
     assert finished.returncode == 0, finished.stderr
