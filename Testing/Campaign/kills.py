@@ -71,7 +71,7 @@ WORKS = (
         lambda folder, base: [*small_arguments((base.pictures, base.picks)), "-o", folder / "case"],
         "case/surface.ply",
     ),
-    Work("clinic", _with_case, _register, "case/skin/skin.ply"),
+    Work("clinic", _with_case, _register, "case/register/distances.ply"),
     Work(
         "training",
         _with_data,
