@@ -259,11 +259,16 @@ def test_damaged_data_are_refused_in_one_sentence(data, tmp_path):
     with h5py.File(tmp_path / "nan.h5", "w") as file, h5py.File(data) as source:
         source.copy("phantom-7410", file)
         file["phantom-7410"]["surf_points"][3] = np.nan
+    with h5py.File(tmp_path / "flat.h5", "w") as file, h5py.File(data) as source:
+        source.copy("phantom-7410", file)
+        del file["phantom-7410"]["surf_points"]
+        file["phantom-7410"]["surf_points"] = np.zeros((5, 2))
     for name, words in (
         ("missing.h5", "does not exist"),
         ("text.h5", "not an HDF5 file"),
         ("lacking.h5", "scan in lacking.h5 lacks"),
-        ("nan.h5", "surf_points of phantom-7410 in nan.h5 is empty or not finite"),
+        ("nan.h5", "surf_points of phantom-7410 in nan.h5 is empty, not finite or huge"),
+        ("flat.h5", "surf_points of phantom-7410 in flat.h5 is no list of numbers or places"),
     ):
         config = write_config(tmp_path, tmp_path / name)
         assert_one_sentence(run_cli("train", "run", config), 7, words)
