@@ -10,7 +10,6 @@ from pathlib import Path
 from .case import Case
 from .errors import CaseError
 from .files import disk_errors, settle_names
-from .lock import held
 from .progress import Progress
 
 CASE_FILES = ("case.json", "settings.json")
@@ -73,7 +72,7 @@ def remove_case(folder: Path, progress: Progress) -> Contents:
     kept = {*found.shared, *found.links}
     ordered = sorted(found.files, key=lambda path: path.parent == folder and path.name in CASE_FILES)
     with disk_errors(folder):
-        with held(folder / "case.lock", folder.name):
+        with Case(folder).lock():
             done = 0
             for path in ordered:
                 progress(done / max(found.size, 1), f"{len(ordered)} files")

@@ -10,7 +10,7 @@ import numpy as np
 from ..core.errors import CaseError
 from ..core.files import replacing
 from ..geometry.transforms import RAS_TO_LPS, Frame
-from .mesh import TriangleMesh
+from .mesh import TriangleMesh, names_own_vertices
 
 # Beside SPACE=RAS, since no space that Slicer knows is meant.
 WORLD_COMMENT = "comment frame world, no unit"
@@ -125,6 +125,6 @@ def read_mesh(path: Path) -> TriangleMesh:
 
 def _checked(mesh: TriangleMesh, path: Path) -> TriangleMesh:
     """The mesh, if its triangles name vertices that it has."""
-    if len(mesh.faces) and not (mesh.faces.min() >= 0 and mesh.faces.max() < len(mesh.vertices)):
+    if not names_own_vertices(mesh.vertices, mesh.faces):
         raise CaseError(f"{path.name} is damaged: its triangles name vertices that it does not hold; export it again.")
     return mesh

@@ -153,3 +153,8 @@ def keep_vertices(vertices: np.ndarray, faces: np.ndarray, kept: np.ndarray) -> 
     number = np.full(len(vertices), -1)
     number[used] = np.arange(len(used))
     return used, number[faces]
+
+
+def names_own_vertices(vertices: np.ndarray, faces: np.ndarray) -> bool:
+    """Whether (F, 3) faces name only vertices that are there; a damaged file's do not."""
+    return not len(faces) or bool(faces.min() >= 0 and faces.max() < len(vertices))

@@ -21,7 +21,7 @@ from ..landmarks.mean_anchors import OFFICIAL_MEAN_ANCHORS_MODEL, OFFICIAL_MM_PE
 from ..landmarks.names import LANDMARK_NAMES
 from ..mesh.boundary import boundary_loops
 from ..mesh.distance import closest_on_mesh
-from ..mesh.mesh import connected_parts, sample_surface, triangle_areas
+from ..mesh.mesh import connected_parts, names_own_vertices, sample_surface, triangle_areas
 from ..mesh.polydata import with_points
 from ..mesh.signed_distance import sample_distances
 from ..phantom.torso import BACK_Z_MODEL
@@ -140,7 +140,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
             vertices, faces = np.asarray(mesh.vertices, float), np.asarray(mesh.faces, int)
     except Exception as error:  # trimesh raises many kinds for broken files
         raise ShapeModelError(f"{path.name} cannot be read as a mesh; export it again as PLY, OBJ, STL or VTP.") from error
-    if len(faces) and not (faces.min() >= 0 and faces.max() < len(vertices)):
+    if not names_own_vertices(vertices, faces):
         raise ShapeModelError(f"{path.name} is damaged: its triangles name vertices that it does not hold; export it again.")
     if len(faces) < 100 or not np.isfinite(vertices).all():
         raise ShapeModelError(f"{path.name} holds {len(faces)} triangles, or positions that are no numbers; export it again.")

@@ -107,7 +107,6 @@ def _only_file(box: Path) -> Path:
     return sorted((box / "input").iterdir(), key=lambda path: path.suffix == ".json" and path.stem != "config")[0]
 
 
-RADIOGRAPH = ("xray", "reconstruct", "--road", "network", "--picture")
 DOORS = (
     Door("video", "video", lambda box, base: ["frames", _only_file(box), "--frames", 8, "-o", box / "new"], 3),
     Door("pictures", "pictures", lambda box, base: ["frames", box / "input", "--frames", 8, "-o", box / "new"], 3),

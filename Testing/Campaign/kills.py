@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +18,10 @@ from BreastReconstructionLib.capabilities import STAGES
 from BreastReconstructionLib.core.case import Case, read_case_file
 from BreastReconstructionLib.core.resources import resource_path
 from BreastReconstructionLib.mesh.files import read_mesh
+from Testing.Benchmarks.video_parts import command
 from Testing.cases import small_arguments
 
+from .repeats import apart_mm
 from .seeds import Base, seeds
 
 # A run is killed so often before it may end.
@@ -108,7 +109,7 @@ def _killed(work: Work, count: int, random: np.random.Generator, base: Base) -> 
             _kill(work, folder, base, random.uniform(0.0, seconds))
             kills += 1
             faults += _damage(folder, before)
-        code, text = _command(work.arguments(folder, base))
+        code, _, _, text = command(*work.arguments(folder, base))
         if code != 0:
             faults.append(f"not resumed: {text.strip().splitlines()[-1]}")
             continue
@@ -120,21 +121,14 @@ def _killed(work: Work, count: int, random: np.random.Generator, base: Base) -> 
     return row
 
 
-def _command(arguments: list) -> tuple[int, str]:
-    words = [sys.executable, "-m", "BreastReconstructionLib", *map(str, arguments)]
-    finished = subprocess.run(words, capture_output=True, text=True, check=False)
-    return finished.returncode, finished.stderr
-
-
 def _run(work: Work, folder: Path, base: Base) -> float:
     """Run it undisturbed; returns the seconds."""
     shutil.rmtree(folder, ignore_errors=True)
     work.prepare(folder, base)
-    start = time.monotonic()
-    code, text = _command(work.arguments(folder, base))
+    code, seconds, _, text = command(*work.arguments(folder, base))
     if code != 0:
         raise RuntimeError(text)
-    return time.monotonic() - start
+    return seconds
 
 
 def _kill(work: Work, folder: Path, base: Base, after_s: float) -> None:
@@ -169,11 +163,9 @@ def _damage(folder: Path, before: dict[str, str]) -> list[str]:
 
 
 def _difference(one: Path, other: Path) -> float:
-    """Mean distance of two surfaces' vertices, mm, or the largest difference of two networks' weights."""
+    """Mean distance of two surfaces, mm, or the largest difference of two networks' weights."""
     if one.suffix == ".ply":
-        from scipy.spatial import cKDTree
-
-        return float(cKDTree(read_mesh(one).vertices).query(read_mesh(other).vertices)[0].mean())
+        return float(apart_mm(read_mesh(one), read_mesh(other)).mean())
     from safetensors.numpy import load_file
 
     first, second = load_file(one), load_file(other)
