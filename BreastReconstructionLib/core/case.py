@@ -20,7 +20,7 @@ from typing import Any
 
 from .. import __version__
 from .errors import BreastReconstructionError, CaseError
-from .files import disk_errors, hash_of_file, replacing, settle, settle_names, write_json, write_text
+from .files import disk_errors, hash_of_file, replacing, settle, settle_names, unpacks_sanely, write_json, write_text
 from .lock import held
 from .stage import R, Stage
 
@@ -64,8 +64,11 @@ class Case:
 
     def is_intact(self, stage: Stage[Any, Any]) -> bool:
         """True if the files of a finished stage are what it wrote, by their hashes; older cases have none."""
-        hashes = self.stages[stage.name].get("hashes", {})
-        return all(hash_of_file(self.path(stage) / name) == value for name, value in hashes.items())
+        record = self.stages[stage.name]
+        hashes, archives = record.get("hashes", {}), [name for name in record["files"] if name.endswith(".npz")]
+        return all(hash_of_file(self.path(stage) / name) == value for name, value in hashes.items()) and all(
+            unpacks_sanely(self.path(stage) / name) for name in archives
+        )
 
     def is_current(self, stage: Stage[Any, Any], key: str) -> bool:
         """True if the stage is finished with this key, its files are what it wrote, and those that it publishes are there."""

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -15,6 +16,7 @@ from typing import Any
 
 from .errors import CaseError
 
+MOST_UNPACKED_BYTES = 2 << 30
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 
@@ -87,6 +89,18 @@ def disk_errors(folder: Path) -> Iterator[None]:
         if error.errno in _NOT_WRITABLE:
             raise CaseError(f"The case folder {folder.name} cannot be written; choose a folder of your own.") from error
         raise
+
+
+def unpacks_sanely(path: Path) -> bool:
+    """False if a zip archive of arrays (NumPy's npz, torch's pt) would unpack to far more than it is: a bomb, or damage."""
+    if not zipfile.is_zipfile(path):
+        return True
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(part.file_size for part in archive.infolist())
+    except zipfile.BadZipFile:
+        return False
+    return unpacked <= max(MOST_UNPACKED_BYTES, 2 * path.stat().st_size)
 
 
 def hash_of_file(path: Path) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import CameraError
+from ..core.files import unpacks_sanely
 from ..geometry.cameras import Camera
 from ..geometry.pictures import shrunk_picture
 from .colmap_model import from_pycolmap
@@ -129,6 +130,9 @@ def _load(path: Path) -> dict:
 
     if not path.is_file():
         raise CameraError(f"The predictions file {path.name} does not exist; check the path.")
+    damaged = CameraError(f"{path.name} is damaged; run VGGSfM again.")
+    if not unpacks_sanely(path):
+        raise damaged
     # Plain arrays are data, not code; the official file keeps depth maps as such.
     arrays = [np.ndarray, np.dtype, np._core.multiarray._reconstruct, *(type(np.dtype(t)) for t in "fdilqB?")]
     try:
@@ -137,7 +141,7 @@ def _load(path: Path) -> dict:
     except pickle.UnpicklingError as error:
         raise CameraError(f"{path.name} holds program code or is damaged and is not opened; run VGGSfM again.") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CameraError(f"{path.name} is damaged; run VGGSfM again.") from error
+        raise damaged from error
     if not isinstance(values, dict):
         raise CameraError(f"{path.name} is not a VGGSfM predictions file.")
     return values

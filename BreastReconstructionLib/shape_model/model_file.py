@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ..core.errors import ShapeModelError
-from ..core.files import replacing
+from ..core.files import replacing, unpacks_sanely
 from ..core.resources import default_model_path
 from ..fields.network import NetworkSize, ShapeNetwork
 from ..fields.network_file import check_weights, write_card
@@ -125,6 +125,9 @@ def import_official_model(checkpoint: Path, average_anchors: Path) -> ShapeModel
 def _load_pickle(path: Path):
     if not Path(path).is_file():
         raise ShapeModelError(f"The file {Path(path).name} does not exist; check the path.")
+    damaged = ShapeModelError(f"{Path(path).name} is damaged; download it from its authors again.")
+    if not unpacks_sanely(path):
+        raise damaged
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -132,7 +135,7 @@ def _load_pickle(path: Path):
             f"{Path(path).name} holds program code or is damaged and is not opened; download it from its authors again."
         ) from error
     except (RuntimeError, EOFError, zipfile.BadZipFile, OSError, ValueError, KeyError) as error:
-        raise ShapeModelError(f"{Path(path).name} is damaged; download it from its authors again.") from error
+        raise damaged from error
 
 
 def _load_state(network: ShapeNetwork, state: dict, name: str) -> None:

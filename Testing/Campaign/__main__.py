@@ -2,6 +2,7 @@
 
 - kills: runs that are killed at random moments, ten times each, and run again: the result of an undisturbed run.
 - repeats: the sample's draft again and again: how far its surfaces lie apart.
+- load: a film of two minutes in 4K, ten times the frames, a slow disk.
 - inputs: damaged videos, landmarks, models, cameras, volumes, cases, lists: a result or one sentence, in 60 s and 4 GB.
 
 Its last table is in docs/trust.md. Each trial depends on its number and the seed alone.
@@ -14,7 +15,7 @@ import json
 import tempfile
 from pathlib import Path
 
-PARTS = ("inputs", "kills", "repeats")
+PARTS = ("inputs", "kills", "repeats", "load")
 
 
 def main() -> int:
@@ -34,7 +35,7 @@ def main() -> int:
     parts = options.only.split(",")
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"unknown parts: {', '.join(unknown)}; there are {', '.join(PARTS)}")
-    from . import inputs, kills, repeats
+    from . import inputs, kills, load, repeats
 
     tables: dict[str, list[dict]] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -45,6 +46,8 @@ def main() -> int:
             tables["kills"] = kills.campaign(max(1, options.count // 4), options.seed, folder)
         if "repeats" in parts:
             tables["repeats"] = repeats.campaign(max(2, options.count // 40), folder)
+        if "load" in parts:
+            tables["load"] = load.campaign(options.seed, folder)
     for rows in tables.values():
         print_table(rows)
     if options.json:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +17,7 @@ Random = np.random.Generator
 Mutation = Callable[[bytes, Random], bytes]
 
 HUGE = (2**31 - 1, 2**32 - 1, 10**12, -1, 0, 60_000)
+BOMB_BLOCKS = 80
 STRANGE_NUMBERS = ("nan", "inf", "-1e308", "1e400", "-1", "0", "999999999999", "", "NaN", "0x10", "1,5", "١٢")
 STRANGE_TEXTS = ("../../escaped", "/etc/passwd", "\x00", "é\u202e", "a" * 5000, "%s%n", "'; --", "${HOME}", "None")
 
@@ -121,11 +124,57 @@ def png_claims(content: bytes, random: Random) -> bytes:
     return content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:]
 
 
+def head_claims(content: bytes, random: Random) -> bytes:
+    """Let the count or sizes in the text before binary data (PLY, NRRD) be 10^12 or 60,000 each."""
+    pattern, claim = ((rb"(element (?:vertex|face) )\d+", b"1000000000000"), (rb"(sizes: )[\d ]+", b"60000 60000 60000"))[
+        int(content.startswith(b"NRRD"))
+    ]
+    if not (found := list(re.finditer(pattern, content[:4096]))):
+        return huge_integer(content, random)
+    one = found[int(random.integers(len(found)))]
+    return content[: one.end(1)] + claim + content[one.end() :]
+
+
+def nifti_claims(content: bytes, random: Random) -> bytes:
+    """Let a NIfTI-1 claim 32,767 voxels along each axis."""
+    return content[:42] + struct.pack("<3h", *[2**15 - 1] * 3) + content[48:]
+
+
+def dicom_claims(content: bytes, random: Random) -> bytes:
+    """Let a DICOM picture (explicit, little endian) claim 65,535 rows or columns."""
+    place = content.find(b"\x28\x00" + (b"\x10\x00", b"\x11\x00")[int(random.integers(2))] + b"US\x02\x00")
+    return content if place < 0 else content[: place + 8] + b"\xff\xff" + content[place + 10 :]
+
+
+def zip_bomb(content: bytes, random: Random) -> bytes:
+    """Let the largest part of a zip archive (NumPy, torch) unpack to its beginning and 5 GB of zeros."""
+    bomb = io.BytesIO()
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, True, 1) as new:
+            largest = max(old.infolist(), key=lambda part: part.file_size)
+            for part in old.infolist():
+                with new.open(part.filename, "w", force_zip64=True) as file:
+                    file.write(old.read(part))
+                    for _ in range(BOMB_BLOCKS if part is largest else 0):
+                        file.write(bytes(1 << 26))
+    except (zipfile.BadZipFile, ValueError):
+        return flipped_bits(content, random)
+    return bomb.getvalue()
+
+
 ANY: tuple[Mutation, ...] = (flipped_bits, flipped_bits, cut, block_repeated, zeroed, another_kind)
 BINARY: tuple[Mutation, ...] = (*ANY, huge_integer, huge_integer, strange_number)
 TEXT: tuple[Mutation, ...] = (*ANY, strange_number, strange_number, line_changed, line_changed)
 JSON: tuple[Mutation, ...] = (flipped_bits, cut, another_kind, strange_number, *[json_changed] * 6)
-OF_SUFFIX = {".json": JSON, ".csv": TEXT, ".txt": TEXT, ".pp": TEXT, ".obj": TEXT, ".png": (*BINARY, png_claims, png_claims)}
+OF_SUFFIX = {
+    ".json": JSON,
+    **dict.fromkeys((".csv", ".txt", ".pp", ".obj"), TEXT),
+    ".png": (*BINARY, png_claims, png_claims),
+    **dict.fromkeys((".ply", ".nrrd"), (*BINARY, head_claims, head_claims)),
+    ".nii": (*BINARY, nifti_claims, nifti_claims),
+    ".dcm": (*BINARY, dicom_claims, dicom_claims),
+    **dict.fromkeys((".pt", ".npz"), (*BINARY, zip_bomb, zip_bomb)),
+}
 
 
 def mutate(path: Path, random: Random) -> str:

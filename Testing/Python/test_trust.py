@@ -7,12 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import torch
 
-from BreastReconstructionLib.core.case import read_case_file
+from BreastReconstructionLib.capabilities.torso.stages import FIT
+from BreastReconstructionLib.core.case import Case, read_case_file
+from BreastReconstructionLib.core.errors import CameraError, CaseError
+from BreastReconstructionLib.core.files import hash_of_file, unpacks_sanely, write_json
 from BreastReconstructionLib.core.licences import NEEDED, Licence, installed_licences
 from BreastReconstructionLib.core.lock import held
+from BreastReconstructionLib.sfm.imported import read_vggsfm_predictions
+from Testing.Campaign.mutations import zip_bomb
 from Testing.cases import small_arguments
 from Testing.conftest import ROOT, assert_one_sentence, forget_from, run_cli
 from Testing.dicom import write_series
@@ -191,6 +198,24 @@ def test_dicom_headers_go_no_further(tmp_path):
     files = [path for path in (tmp_path / "case").rglob("*") if path.is_file()]
     assert len(files) > 2
     assert [path.name for path in files if b"Mustermann" in path.read_bytes() or b"19800203" in path.read_bytes()] == []
+
+
+def test_an_archive_that_unpacks_to_gigabytes_is_not_unpacked(case, tmp_path):
+    """In a stage's folder, with the hash that belongs to it, as a stranger's case may have it; and as predictions."""
+    record = read_case_file(case)
+    name = next(name for name in record["stages"]["fit"]["files"] if name.endswith(".npz"))
+    bomb = case / "fit" / name
+    bomb.write_bytes(zip_bomb(bomb.read_bytes(), np.random.default_rng(0)))
+    assert bomb.stat().st_size < 50e6
+    record["stages"]["fit"]["hashes"][name] = hash_of_file(bomb)
+    write_json(case / "case.json", record)
+    with pytest.raises(CaseError, match="damaged or changed"):
+        Case(case).result(FIT)
+    torch.save({"extrinsics_opencv": torch.zeros(3)}, tmp_path / "predictions.pt")
+    (tmp_path / "bomb.pt").write_bytes(zip_bomb((tmp_path / "predictions.pt").read_bytes(), np.random.default_rng(0)))
+    with pytest.raises(CameraError, match=r"bomb\.pt is damaged"):
+        read_vggsfm_predictions(tmp_path / "bomb.pt", (), {}, 10, 10)
+    assert unpacks_sanely(tmp_path / "predictions.pt")
 
 
 # Load -------------------------------------------------------------------------------------------------------------------
