@@ -102,7 +102,7 @@ def small_pictures(sample: Path, folder: Path) -> None:
 
 
 # Of pictures of 540 x 960; a fifth of the time for the cameras.
-SMALLER = ("--feature-pixels", 480, "--refine-cell", 5)
+SMALLER = ("--feature-pixels", 480, "--patch-rounds", 1, "--refine-cell", 5)
 
 
 def small_arguments(small_input: tuple[Path, Path], command: str = "reconstruct") -> list:

@@ -65,6 +65,30 @@ def _register(folder: Path, base: Base) -> list:
     return ["register", "--volume", volume, "-o", folder / "case"]
 
 
+def _with_object(folder: Path, base: Base) -> None:
+    pictures = base.folder / "object"
+    if not pictures.exists():
+        code, _, _, text = command("phantom", "object", "--seed", 11, "--pictures", 10, "--size", 128, "-o", pictures)
+        if code != 0:
+            raise RuntimeError(text)
+    shutil.copytree(pictures, folder, copy_function=os.link)
+
+
+def _object(folder: Path, base: Base) -> list:
+    small = ["--steps", 300, "--rays", 384, "--neural-finest", 64, "--neural-table", 14, "--neural-levels", 6, "--cells", 96]
+    return [
+        "object",
+        folder / "pictures",
+        "--cameras",
+        folder / "colmap",
+        "--masks",
+        folder / "masks",
+        *small,
+        "-o",
+        folder / "case",
+    ]
+
+
 WORKS = (
     Work(
         "reconstruct",
@@ -79,6 +103,13 @@ WORKS = (
         lambda folder, base: ["train", "run", folder / "data" / "config.json"],
         "output/my-model.safetensors",
     ),
+    Work(
+        "draft of the sample",
+        _nothing,
+        lambda folder, base: ["demo", "--quality", "draft", "-o", folder / "case"],
+        "case/surface.ply",
+    ),
+    Work("neural surface", _with_object, _object, "case/extract/neural.ply"),
 )
 
 

@@ -18,7 +18,15 @@ from BreastReconstructionLib.core.errors import OptionError
 from Testing.conftest import assert_one_sentence, forget_from, run_cli
 
 # As small_arguments gives them.
-SMALL = {"approximate-scale": "yes", "frames": 16, "strategy": "uniform", "detail": 4, "feature-pixels": 480, "refine-cell": 5}
+SMALL = {
+    "approximate-scale": "yes",
+    "frames": 16,
+    "strategy": "uniform",
+    "detail": 4,
+    "feature-pixels": 480,
+    "patch-rounds": 1,
+    "refine-cell": 5,
+}
 
 
 def write_list(path, small_input, cases, delimiter=",", **others):

@@ -123,7 +123,7 @@ def test_evaluate_command_writes_its_table(tmp_path):
     table = tmp_path / "table.json"
     # The one global function takes ten times as long; here the bundled blend stands in its place.
     other = ["--global-model", bundled_model_path()]
-    words = ["--subjects", 2, "--training-subjects", 12, "--random-shapes", 3, "--population", "plain", *other]
+    words = ["--subjects", 1, "--training-subjects", 12, "--random-shapes", 2, "--population", "plain", *other]
     words += ["--json", table, "--work", tmp_path]
     finished = run_cli("evaluate", *words)
     assert finished.returncode == 0, finished.stderr
@@ -132,7 +132,7 @@ def test_evaluate_command_writes_its_table(tmp_path):
     for method in ("local", "global", "pca"):
         for protocol in PROTOCOLS:
             assert 0 < values[method][protocol]["mean_mm"] < 20
-            assert values[method][protocol]["mean_mm_interval"] >= 0
+            assert values[method][protocol]["mean_mm_interval"] is None  # of one subject
     for name in ("local", "global", "population"):
         assert 0.5 < values[name]["specificity"]["mean_mm"] < 30
     assert values["local"]["frontal"]["mean_mm"] < values["pca"]["frontal"]["mean_mm"]  # of twelve torsos
