@@ -1,6 +1,7 @@
 """Section Setup: what is installed, the device, and the one place where anything is installed."""
 
 import importlib.util
+import re
 import shutil
 import tempfile
 from importlib import metadata
@@ -36,7 +37,7 @@ class SetupSection:
         private = private_interpreter() is not None
         # What the private Python holds, only it can tell.
         packages = (self._found or {}) if private else installed_packages()
-        missing = [name for name, version in packages.items() if version is None]
+        missing = self._missing(packages)
         problem = "" if private else problem_here()
         self._ui.installButton.enabled = bool(missing) and not private and not problem and not self.maker.running
         self._ui.privatePythonButton.enabled = not self.maker.running
@@ -44,7 +45,7 @@ class SetupSection:
         if problem:
             self._ui.setupState.text = _("Not ready: {problem}").format(problem=problem)
         elif missing:
-            self._ui.setupState.text = _("Not ready: {names} missing.").format(names=", ".join(missing))
+            self._ui.setupState.text = _("Not ready: {names} missing or too old.").format(names=", ".join(missing))
         else:
             place = _("In the private Python. ") if private else ""
             self._ui.setupState.text = _("Ready. {place}{device}").format(place=place, device=self._device)
@@ -75,7 +76,7 @@ class SetupSection:
     # Into Slicer's own Python ------------------------------------------------------------------------------------------
 
     def _install(self) -> None:
-        missing = [name for name, version in installed_packages().items() if version is None]
+        missing = self._missing(installed_packages())
         self._module.say(_("Installing; this takes some minutes …"))
         try:
             self._module.say(self._installed(missing))
@@ -108,6 +109,11 @@ class SetupSection:
         # The work is done in a process of its own, which finds the packages at once: no restart is needed.
         return _("Installed.")
 
+    def _missing(self, packages: dict) -> list:
+        """Return the names of what is not there, or is older than requirements.txt asks for."""
+        least = {_name_of(line): line.partition(">=")[2] for line in self.requirements()}
+        return [name for name, version in packages.items() if version is None or _older(version, least.get(name, ""))]
+
     def requirements(self) -> list:
         """Return the lines of requirements.txt."""
         with open(self._module.resourcePath("requirements.txt")) as file:
@@ -131,7 +137,7 @@ class SetupSection:
         self._module.say(_("Making the private Python; this takes some minutes …"))
         self._lines = Path(tempfile.mkdtemp(prefix="BreastReconstruction"))
         # What Slicer brings is not in the list, and is needed there.
-        lines = ["torch", "numpy", "scipy", "vtk", *self.requirements()]
+        lines = ["torch", *KEPT_AS_THEY_ARE, *self.requirements()]
         (self._lines / "requirements.txt").write_text("\n".join(lines) + "\n")
         self.maker.start(["private-python", self._lines / "requirements.txt"])
         self.refresh()
@@ -165,6 +171,12 @@ def constraints_of_slicer() -> list:
         except metadata.PackageNotFoundError:
             continue  # Slicer builds VTK and SimpleITK without pip's knowledge; nothing that is installed here asks for them
     return lines
+
+
+def _older(version: str, least: str) -> bool:
+    """True if a version is known and below the least one, by their numbers."""
+    numbers = [[int(number) for number in re.findall(r"\d+", text)[:3]] for text in (version, least)]
+    return bool(version) and numbers[0] < numbers[1]
 
 
 def _name_of(requirement: str) -> str:

@@ -20,6 +20,11 @@ PACKAGES = {
     "vtk": "vtk",
     "safetensors": "safetensors",
     "tqdm": "tqdm",
+    "SimpleITK": "SimpleITK",
+    "potpourri3d": "potpourri3d",
+    "manifold3d": "manifold3d",
+    "reportlab": "reportlab",
+    "psutil": "psutil",
 }
 
 

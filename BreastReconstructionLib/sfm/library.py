@@ -14,13 +14,17 @@ def load_pycolmap():
     put back. It also writes to the terminal from any level that is not above all of its own.
 
     Raises:
-        DependencyError: pycolmap is not installed.
+        DependencyError: pycolmap is not installed, or too old.
     """
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         import pycolmap
     except ImportError as error:
         raise DependencyError("Camera reconstruction needs pycolmap; install it with 'pip install pycolmap'.") from error
+    if not hasattr(pycolmap, "CancellationToken"):
+        raise DependencyError(
+            f"pycolmap {pycolmap.__version__} is too old; install 4.2 or later with 'pip install --upgrade pycolmap'."
+        )
     pycolmap.logging.minloglevel = pycolmap.logging.Level.FATAL.value
     for number, handler in kept.items():
         try:

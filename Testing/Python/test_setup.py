@@ -53,7 +53,7 @@ def test_setup_says_what_is_missing_and_installs_only_on_a_click(panel, missing,
     import slicer
 
     missing(torch=None, numpy="2", pycolmap=None)
-    assert panel.ui.setupState.text == "Not ready: torch, pycolmap missing."
+    assert panel.ui.setupState.text == "Not ready: torch, pycolmap missing or too old."
     panel.ui.installButton.click()
     assert "Extensions Manager" in panel.ui.statusLabel.text  # without the PyTorch extension nothing is installed
     missing(torch="2.9", numpy="2", pycolmap=None)
@@ -65,9 +65,32 @@ def test_setup_says_what_is_missing_and_installs_only_on_a_click(panel, missing,
 
     monkeypatch.setattr(slicer.util, "pip_install", pip_install)
     panel.ui.installButton.click()
-    assert asked[0][:-2] == ["pycolmap>=4.1.1"]  # what is there, OpenCV under any name above all, is not installed again
+    assert asked[0][:-2] == ["pycolmap>=4.2"]  # what is there, OpenCV under any name above all, is not installed again
     assert f"numpy=={np.__version__}" in constrained[0]  # pip must not change what runs in Slicer
     assert panel.ui.statusLabel.text == "Installed."
+
+
+def test_what_is_too_old_is_installed_anew(panel, missing, monkeypatch):
+    import slicer
+
+    missing(torch="2.9", pycolmap="4.1.1", av="12.10", pillow="", tqdm="5", psutil=None)
+    assert panel.ui.setupState.text == "Not ready: pycolmap, psutil missing or too old."
+    asked = []
+    monkeypatch.setattr(slicer.util, "pip_install", lambda arguments: asked.append(arguments[:-2]))
+    panel.ui.installButton.click()
+    assert asked == [["pycolmap>=4.2", "psutil>=5.9"]]
+
+
+def test_every_package_is_looked_for_and_in_the_lists():
+    """What Slicer does not bring must be in the module's list, and all of it be looked for."""
+    from BreastReconstructionLib.core.environment import PACKAGES
+    from BreastReconstructionLib.core.licences import NEEDED
+
+    assert set(PACKAGES.values()) == set(NEEDED)
+    listed = {line.partition(">=")[0]: line for line in REQUIREMENTS.read_text().split()}
+    assert set(listed) == set(NEEDED) - {"torch", "numpy", "scipy", "vtk", "SimpleITK"}
+    project = (ROOT / "pyproject.toml").read_text()
+    assert [line for line in listed.values() if f'"{line}"' not in project] == []
 
 
 def test_setup_is_ready(panel):
@@ -100,7 +123,7 @@ def test_slicers_own_packaging_asks_and_is_constrained(panel, missing, monkeypat
     missing(torch="2", pycolmap=None, av=None)
     panel.ui.installButton.click()
     assert panel.ui.statusLabel.text == "Installed."
-    assert sorted(asked[0][0]) == ["av", "pycolmap>=4.1.1"]
+    assert sorted(asked[0][0]) == ["av>=12.0", "pycolmap>=4.2"]
     assert "numpy==" in asked[0][1]
     panel.ui.installButton.click()
     assert "Nothing was installed" in panel.ui.statusLabel.text
@@ -157,7 +180,7 @@ def test_such_a_slicer_is_told_before_pip_starts_and_offered_a_private_python(pa
     assert started == []
     panel.ui.privatePythonButton.click()
     assert started[0][0] == "private-python"
-    assert {"torch", "av", "pycolmap>=4.1.1"} <= set(Path(started[0][1]).read_text().splitlines())
+    assert {"torch", "SimpleITK", "av>=12.0", "pycolmap>=4.2"} <= set(Path(started[0][1]).read_text().splitlines())
 
 
 def test_a_private_python_is_made_by_uv(tmp_path):
