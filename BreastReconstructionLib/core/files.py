@@ -98,7 +98,7 @@ def unpacks_sanely(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(part.file_size for part in archive.infolist())
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):  # of whatever is written where names and sizes are
         return False
     return unpacked <= max(MOST_UNPACKED_BYTES, 2 * path.stat().st_size)
 

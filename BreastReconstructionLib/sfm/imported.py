@@ -55,19 +55,52 @@ def _check_counts(folder: Path) -> None:
     Raises:
         ValueError: a count that the file is too short for.
     """
-    images, points = folder / "images.bin", folder / "points3D.bin"
-    if images.is_file():
-        content = images.read_bytes()
-        place = 8
-        for _ in range(_count(content, 0, least=73)):
-            place = content.index(b"\0", place + 64) + 1  # number, quaternion, translation and camera, then the name
-            place += 8 + 24 * _count(content, place, least=24)
-    if points.is_file():
-        content = points.read_bytes()
-        place = 8
-        for _ in range(_count(content, 0, least=51)):
-            place += 43  # number, place, colour and error
-            place += 8 + 8 * _count(content, place, least=8)
+    for name, least, rest in (
+        ("cameras", 48, None),
+        ("rigs", 8, _rest_of_rig),
+        ("frames", 68, _rest_of_frame),
+        ("images", 73, _rest_of_image),
+        ("points3D", 51, _rest_of_point),
+    ):
+        path = folder / f"{name}.bin"
+        if path.is_file():
+            content, place = path.read_bytes(), 8
+            for _ in range(_count(content, 0, least)):
+                if rest is None:
+                    break
+                place = rest(content, place)
+
+
+# Each returns where a record ends that begins at `place`.
+
+
+def _rest_of_rig(content: bytes, place: int) -> int:
+    (sensors,) = struct.unpack_from("<I", content, place + 4)
+    place += 8 + (8 if sensors else 0)  # its number and count, and the first sensor, which has no pose
+    for _ in range(1, sensors):
+        place += 9 + (56 if content[place + 8] else 0)
+    return place
+
+
+def _rest_of_frame(content: bytes, place: int) -> int:
+    (data,) = struct.unpack_from("<I", content, place + 64)  # after frame, rig and pose
+    return _within(content, place + 68 + 16 * data)
+
+
+def _rest_of_image(content: bytes, place: int) -> int:
+    place = content.index(b"\0", place + 64) + 1  # number, quaternion, translation and camera, then the name
+    return place + 8 + 24 * _count(content, place, least=24)
+
+
+def _rest_of_point(content: bytes, place: int) -> int:
+    place += 43  # number, place, colour and error
+    return place + 8 + 8 * _count(content, place, least=8)
+
+
+def _within(content: bytes, place: int) -> int:
+    if place > len(content):
+        raise ValueError("a record that the file is too short for")
+    return place
 
 
 def _count(content: bytes, place: int, least: int) -> int:

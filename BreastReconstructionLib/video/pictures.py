@@ -113,13 +113,18 @@ def _pillow():
     return PIL
 
 
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What Pillow raises for pictures that are damaged, or claim a size beyond all reason."""
+    return OSError, ValueError, SyntaxError, _pillow().Image.DecompressionBombError
+
+
 def _taken(path: Path) -> str | None:
     """Time of capture, as EXIF writes it, with its fraction of a second."""
     pillow = _pillow()
     try:
         with pillow.Image.open(path) as picture:
             details = picture.getexif().get_ifd(0x8769)
-    except (OSError, ValueError, SyntaxError):
+    except _unreadable():
         return None  # said when it is read
     return f"{details[0x9003]}.{details.get(0x9291, '')}" if 0x9003 in details else None
 
@@ -138,7 +143,7 @@ def read_picture(path: Path) -> np.ndarray:
             if upright.mode.startswith("I;16"):
                 return np.repeat((np.asarray(upright) >> 8).astype(np.uint8)[..., None], 3, axis=2)
             return np.ascontiguousarray(np.asarray(upright.convert("RGB"))[..., ::-1])
-    except (OSError, ValueError, SyntaxError, pillow.Image.DecompressionBombError) as error:
+    except _unreadable() as error:
         raise VideoError(f"The picture {path.name} is damaged or incomplete; copy it again, or remove it.") from error
 
 
@@ -153,7 +158,7 @@ def picture_size(path: Path) -> tuple[int, int]:
         with pillow.Image.open(path) as picture:
             turned = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return picture.size[::-1] if turned else picture.size
-    except (OSError, ValueError, SyntaxError) as error:
+    except _unreadable() as error:
         raise VideoError(f"The picture {path.name} is damaged or incomplete; copy it again, or remove it.") from error
 
 
