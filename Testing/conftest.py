@@ -169,6 +169,7 @@ def fresh(panel, small_input, tmp_path):
     choose(panel.ui.option_strategy, "uniform")
     choose(panel.ui.scaleComboBox, "approximate")
     panel.ui.option_detail_mm.value = 6.0
+    panel.ui.option_feature_pixels.value = 480
     panel.ui.option_patch_rounds.value = 1
     panel.ui.option_refine_cell_mm.value = 5.0
     return panel

@@ -10,7 +10,7 @@ from Testing.Campaign import inputs
 from Testing.Campaign.mutations import OF_SUFFIX, mutate
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="forks")
-TRIALS = 30
+TRIALS = 20
 
 
 def test_damaged_inputs_end_in_a_result_or_a_sentence(small_input, small_case, tmp_path):

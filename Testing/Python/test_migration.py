@@ -12,6 +12,7 @@ from BreastReconstructionLib.core.case import Case
 from BreastReconstructionLib.core.errors import CaseError
 from BreastReconstructionLib.core.run import StageState, states
 from BreastReconstructionLib.core.settings import read_settings
+from Testing.cases import SMALLER
 from Testing.conftest import run_cli
 
 # What version 0.3.0 wrote: its settings of each stage, and its panel.
@@ -73,7 +74,7 @@ def test_it_is_inspected_and_run_to_the_end_again(old_case, small_input):
     assert finished.returncode == 0, finished.stderr
     assert "scale: approximate" in finished.stdout
     pictures, picks = small_input
-    options = ["--frames", 16, "--strategy", "uniform", "--detail", 4, "--refine-cell", 5, "--approximate-scale"]
+    options = ["--frames", 16, "--strategy", "uniform", "--detail", 4, *SMALLER, "--approximate-scale"]
     options.append("--json-progress")
     finished = run_cli("reconstruct", pictures, "--landmarks", picks, *options, "-o", old_case)
     assert finished.returncode == 0, finished.stderr
