@@ -77,7 +77,9 @@ def require_markers(
     """
     some = _some(names)
     for marker in known:
-        if not any(_in_view(frames, read_picture, marker) for frames in (some, names)):
+        sharp = _Sharp(marker.dictionary)
+        looks = ((some, sharp.near), (names, sharp.near), (names, sharp.anywhere))
+        if not any(_in_view(frames, read_picture, marker, look) for frames, look in looks):
             dictionaries = tuple(dict.fromkeys([marker.dictionary, *COMMON_DICTIONARIES]))
             raise ScaleError(_not_in_view(marker, _grays(some, read_picture), dictionaries, mirrored))
 
@@ -135,12 +137,11 @@ def _numbers(grays: list[np.ndarray], dictionary: str, flip: bool = False) -> li
     return [number for number, count in counts.most_common() if count >= FEWEST_SIGHTINGS]
 
 
-def _in_view(names: tuple[str, ...], read_picture: Callable, marker: KnownMarker) -> bool:
+def _in_view(names: tuple[str, ...], read_picture: Callable, marker: KnownMarker, look: Callable) -> bool:
     """True as soon as enough frames show the marker."""
     counts: Counter = Counter()
-    detector = _detector(marker.dictionary)
     for name in names:
-        counts.update(n for n in _detect(detector, _gray(read_picture(name))) if marker.number in (None, n))
+        counts.update(n for n in look(_gray(read_picture(name))) if marker.number in (None, n))
         if counts and counts.most_common(1)[0][1] >= FEWEST_SIGHTINGS:
             return True
     return False
@@ -152,16 +153,43 @@ def _gray(picture: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY)
 
 
-def _detector(dictionary: str, exact: bool = False):
+def _detector(dictionary: str, exact: bool = False, lines: bool = False):
     import cv2
 
     parameters = cv2.aruco.DetectorParameters()
     if exact:
         parameters.errorCorrectionRate = 0.0
-    else:
+    if lines:
         # Lines fitted to the sides: makes phantoms' markers 0.05 % too large; refined corners make them 0.3 % too small.
         parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_APRILTAG
     return cv2.aruco.ArucoDetector(aruco_dictionary(dictionary), parameters)
+
+
+class _Sharp:
+    """Finds markers with corners from lines fitted to their sides.
+
+    Looking for such lines in a whole picture takes ten times as long as finding the marker, so it is done around it; where
+    that finds too few (blur), in the whole.
+    """
+
+    def __init__(self, dictionary: str):
+        self._quick, self._lines = _detector(dictionary), _detector(dictionary, lines=True)
+
+    def near(self, gray: np.ndarray) -> dict[int, np.ndarray]:
+        """Number -> (4, 2) corners in pixels, looked for around those that are found without lines."""
+        found = {}
+        for number, quad in _detect(self._quick, gray).items():
+            side = np.linalg.norm(quad - np.roll(quad, 1, axis=0), axis=1).max()
+            low = np.maximum(np.floor(quad.min(axis=0) - side), 0).astype(int)
+            high = np.ceil(quad.max(axis=0) + side).astype(int)
+            again = _detect(self._lines, gray[low[1] : high[1], low[0] : high[0]])
+            if number in again:
+                found[number] = again[number] + low
+        return found
+
+    def anywhere(self, gray: np.ndarray) -> dict[int, np.ndarray]:
+        """The same, looked for in the whole picture."""
+        return _detect(self._lines, gray)
 
 
 def _detect(detector, gray: np.ndarray) -> dict[int, np.ndarray]:
@@ -182,14 +210,17 @@ def find_markers(
         ScaleError: it is seen in fewer than 3 frames, is not square, flat and still, or several sizes are in view and the
             number was not given.
     """
-    detector = _detector(known.dictionary)
-    seen: dict[int, list[tuple[Camera, np.ndarray]]] = {}
-    with pool() as threads:
-        found_in = list(threads.map(lambda name: _detect(detector, _gray(read_picture(name))), cameras))
-    for camera, quads in zip(cameras.values(), found_in, strict=True):
-        for number, quad in quads.items():
-            seen.setdefault(number, []).append((camera, quad))
-    enough = {number: sightings for number, sightings in seen.items() if len(sightings) >= FEWEST_SIGHTINGS}
+    sharp = _Sharp(known.dictionary)
+    for look in (sharp.near, sharp.anywhere):
+        seen: dict[int, list[tuple[Camera, np.ndarray]]] = {}
+        with pool() as threads:
+            found_in = list(threads.map(lambda name, look=look: look(_gray(read_picture(name))), cameras))
+        for camera, quads in zip(cameras.values(), found_in, strict=True):
+            for number, quad in quads.items():
+                seen.setdefault(number, []).append((camera, quad))
+        enough = {number: sightings for number, sightings in seen.items() if len(sightings) >= FEWEST_SIGHTINGS}
+        if enough and known.number in (None, *enough):
+            break
     if (known.number is None and not enough) or (known.number is not None and known.number not in enough):
         sought = seen if known.number is None else {known.number: seen.get(known.number, [])}
         most = max((len(sightings) for sightings in sought.values()), default=0)

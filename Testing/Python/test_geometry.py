@@ -12,7 +12,7 @@ pytestmark = pytest.mark.fast
 
 def similarity(seed):
     rng = np.random.default_rng(seed)
-    return Similarity(float(rng.uniform(0.01, 100)), Rotation.random(rng=rng).as_matrix(), rng.normal(size=3) * 10)
+    return Similarity(float(rng.uniform(0.01, 100)), Rotation.random(None, rng).as_matrix(), rng.normal(size=3) * 10)
 
 
 def camera(seed, distortion=(0.0, 0.0)):

@@ -149,7 +149,7 @@ SCALE: Stage[ScaleOptions, Scale] = Stage(
     work=f"{_HERE}.scale:run",
     sources=f"{_HERE}.sources:sources_of_scale",
     check=f"{_HERE}.sources:check_scale",
-    revision=1,
+    revision=2,
     share=0.02,
     section="scale",
 )
