@@ -9,7 +9,12 @@ import numpy as np
 
 
 def write_series(
-    folder: Path, values: np.ndarray, spacing_mm, origin_mm=(0.0, 0.0, 0.0), tags: dict[str, str] | None = None
+    folder: Path,
+    values: np.ndarray,
+    spacing_mm,
+    origin_mm=(0.0, 0.0, 0.0),
+    tags: dict[str, str] | None = None,
+    shift_mm=(0.0, 0.0),
 ) -> None:
     """Write one file a slice.
 
@@ -19,6 +24,7 @@ def write_series(
         spacing_mm: along i, j and k.
         origin_mm: of the first voxel, LPS.
         tags: further ones, such as the patient's name: '0010|0010' -> text.
+        shift_mm: of each slice against the one before, in its plane: that of a tilted gantry.
     """
     import SimpleITK as sitk
 
@@ -28,7 +34,7 @@ def write_series(
     for k, slice_values in enumerate(values):
         image = sitk.GetImageFromArray(slice_values[None].astype(np.int16))
         image.SetSpacing([float(value) for value in spacing_mm])
-        place = (*origin_mm[:2], origin_mm[2] + k * spacing_mm[2])
+        place = [start + k * step for start, step in zip(origin_mm, (*shift_mm, spacing_mm[2]), strict=True)]
         own = {
             "0008|0060": "CT",
             "0020|000e": "1.2.3.4",

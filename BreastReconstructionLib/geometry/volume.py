@@ -82,6 +82,12 @@ class Volume:
         return self
 
 
+# DICOM's tags of a slice's place and of the directions of its rows and columns.
+PLACE, DIRECTIONS = "0020|0032", "0020|0037"
+# Between slices; what scanners round.
+UNEVEN_MM, UNEVEN_SHARE = 0.05, 0.02
+
+
 def read_volume(path: Path, vectors: bool = False) -> Volume:
     """Read NRRD, NIfTI or MetaImage, or a folder of one DICOM series, with SimpleITK.
 
@@ -164,4 +170,41 @@ def _read_series(folder: Path) -> Any:
             f"The folder {folder.name} holds {len(series)} DICOM series; load the right one in Slicer, or put it into a folder "
             "of its own."
         )
-    return sitk.ReadImage(list(longest))
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(longest)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    image = reader.Execute()
+    if len(longest) > 1 and reader.HasMetaDataKey(0, PLACE) and reader.HasMetaDataKey(0, DIRECTIONS):
+        of_slices = range(len(longest))
+        positions, directions = ([_numbers(reader.GetMetaData(k, tag)) for k in of_slices] for tag in (PLACE, DIRECTIONS))
+        _check_even(np.array(positions), np.array(directions), folder.name)
+    return image
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split("\\")]
+
+
+def _check_even(positions_mm: np.ndarray, rows_and_columns: np.ndarray, name: str) -> None:
+    """See that slices follow each other evenly: the reader takes the first distance for all, and every length would be wrong.
+
+    Args:
+        positions_mm: (N, 3) of each slice's first voxel, LPS.
+        rows_and_columns: (N, 6) their directions.
+        name: of the folder.
+
+    Raises:
+        VolumeError: they do not.
+    """
+    normal = np.cross(rows_and_columns[0, :3], rows_and_columns[0, 3:])
+    between = np.diff(positions_mm, axis=0)
+    steps = between @ normal
+    usual = np.median(steps)
+    sideways = np.linalg.norm(between - steps[:, None] * normal, axis=1)
+    allowed = max(UNEVEN_MM, UNEVEN_SHARE * abs(usual))
+    turned = np.abs(rows_and_columns - rows_and_columns[0]).max() > UNEVEN_SHARE
+    if turned or max(np.abs(steps - usual).max(), sideways.max()) > allowed:
+        raise VolumeError(
+            f"The slices of the DICOM series in {name} do not follow each other evenly: one is missing or damaged, or the gantry "
+            "was tilted; copy the series again, or load it in Slicer, which can straighten it, and save it as NRRD."
+        )

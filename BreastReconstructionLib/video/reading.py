@@ -87,12 +87,10 @@ def _inspect_content(path: Path, size: int, modified_ns: int) -> VideoStream:
         frame = next(_frames(container, stream), None)
         if frame is None or len(times) == 0:
             raise _unreadable(path)
-        turn = _Turn.of(frame)
         upright = _Upright(stream, frame)
         picture = upright(frame)
-        notes = upright.notes
     height, width = picture.shape[:2]
-    return VideoStream(times, announced, width, height, turn.mirrored, "front camera" in said, notes)
+    return VideoStream(times, announced, width, height, upright.turn.mirrored, "front camera" in said, upright.notes)
 
 
 def read_video(path: Path) -> Iterator[tuple[float, np.ndarray]]:
@@ -201,9 +199,14 @@ class _Turn:
 
 
 class _Upright:
-    """Makes the picture that a person would see of each frame of one stream."""
+    """Makes the picture that a person would see of each frame of one stream.
+
+    The turn is that of the first frame, as the file's head has it: a frame that was asked for its own is kept by PyAV until the
+    garbage collector runs, which made gigabytes of a film in 4K.
+    """
 
     def __init__(self, stream, first):
+        self.turn = _Turn.of(first)
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
         self._aspect = float(aspect) if aspect and 0.2 < aspect < 5 else 1.0
         self._tone = _tone_curve(first.color_trc) if first.color_trc in (PQ, HLG) else None
@@ -221,7 +224,6 @@ class _Upright:
     def __call__(self, frame) -> np.ndarray:
         import cv2
 
-        turn = _Turn.of(frame)
         if self._interlaced is not None:
             frame = self._interlaced(frame)
         if self._tone is None:
@@ -233,7 +235,7 @@ class _Upright:
         size = (round(width * max(self._aspect, 1.0)), round(height / min(self._aspect, 1.0)))
         if size != (width, height):
             picture = cv2.resize(picture, size, interpolation=cv2.INTER_CUBIC)
-        return turn(picture)
+        return self.turn(picture)
 
 
 class _Deinterlacer:

@@ -1,6 +1,6 @@
 """Volumes on disk, and the skin in them."""
 
-import locale
+import shutil
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from BreastReconstructionLib.geometry.volume import Volume, read_volume, write_v
 from BreastReconstructionLib.measurement.volume_skin import find_volume_skin
 from BreastReconstructionLib.mesh.distance import closest_on_mesh
 from BreastReconstructionLib.phantom.scan import PhantomScanSettings, make_scan
+from Testing.dicom import write_series
 
 pytestmark = pytest.mark.fast
 COARSE = (2.0, 3.0)
@@ -44,38 +45,15 @@ def test_a_volume_comes_back_in_its_place(tmp_path_factory, turn, spacing, origi
     np.testing.assert_allclose(volume.to_ijk(volume.to_ras(places)), places, atol=1e-9)
 
 
-@pytest.fixture
-def same_locale():
-    """Writing DICOM leaves the process in the C locale, in which later tests could not read UTF-8."""
-    before = locale.setlocale(locale.LC_ALL)
-    yield
-    locale.setlocale(locale.LC_ALL, before)
-
-
-def test_dicom_is_read_and_two_series_are_not_mixed(tmp_path, same_locale):
-    import SimpleITK as sitk
-
-    writer = sitk.ImageFileWriter()
-    writer.KeepOriginalImageUIDOn()
+def test_dicom_is_read_and_two_series_are_not_mixed(tmp_path):
+    (tmp_path / "both").mkdir()
     for series in (1, 2):
-        for k in range(9):
-            image = sitk.GetImageFromArray(np.full((1, 16, 16), 100 * series + k, np.int16))
-            image.SetSpacing((2.0, 2.0, 3.0))
-            for tag, value in (
-                ("0008|0060", "CT"),
-                ("0020|000e", f"1.2.3.{series}"),
-                ("0020|000d", "1.2.3"),
-                ("0008|0018", f"1.2.3.{series}.{k}"),
-                ("0020|0032", f"0\\0\\{3 * k}"),
-                ("0020|0037", "1\\0\\0\\0\\1\\0"),
-                ("0020|0013", str(k)),
-            ):
-                image.SetMetaData(tag, value)
-            (tmp_path / str(series)).mkdir(exist_ok=True)
-            for folder in (tmp_path / str(series), tmp_path / "both"):
-                folder.mkdir(exist_ok=True)
-                writer.SetFileName(str(folder / f"{series}-{k}.dcm"))
-                writer.Execute(image)
+        folder = tmp_path / str(series)
+        folder.mkdir()
+        values = np.broadcast_to(100 * series + np.arange(9)[:, None, None], (9, 16, 16))
+        write_series(folder, values, (2.0, 2.0, 3.0), tags={"0020|000e": f"1.2.3.{series}"})
+        for path in folder.iterdir():
+            shutil.copyfile(path, tmp_path / "both" / f"{series}-{path.name}")
     volume = read_volume(tmp_path / "1")
     assert volume.values.shape == (9, 16, 16)
     assert volume.values[:, 0, 0].tolist() == list(range(100, 109))
@@ -107,6 +85,21 @@ def test_what_is_no_volume_is_said(tmp_path):
 
 
 # Skin ------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_series_that_lacks_a_slice_is_not_squeezed(tmp_path):
+    values = np.random.default_rng(0).integers(-1000, 500, (12, 16, 16)).astype(np.int16)
+    write_series(tmp_path, values, (1.0, 1.0, 2.5), (3.0, -4.0, 5.0))
+    assert read_volume(tmp_path).values.shape == (12, 16, 16)
+    content = (tmp_path / "5.dcm").read_bytes()
+    for left in (0, len(content) // 4):
+        (tmp_path / "5.dcm").write_bytes(content[:left])
+        with pytest.raises(VolumeError, match="do not follow each other evenly"):
+            read_volume(tmp_path)
+    (tmp_path / "5.dcm").write_bytes(content)
+    write_series(tmp_path, values, (1.0, 1.0, 2.5), (3.0, -4.0, 5.0), shift_mm=(0.0, 0.4))
+    with pytest.raises(VolumeError, match="tilted"):
+        read_volume(tmp_path)
 
 
 @pytest.fixture(scope="module")
