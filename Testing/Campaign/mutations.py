@@ -141,9 +141,10 @@ def nifti_claims(content: bytes, random: Random) -> bytes:
 
 
 def dicom_claims(content: bytes, random: Random) -> bytes:
-    """Let a DICOM picture (explicit, little endian) claim 65,535 rows or columns."""
-    place = content.find(b"\x28\x00" + (b"\x10\x00", b"\x11\x00")[int(random.integers(2))] + b"US\x02\x00")
-    return content if place < 0 else content[: place + 8] + b"\xff\xff" + content[place + 10 :]
+    """Let a DICOM picture (little endian) claim 65,535 rows or columns."""
+    tag = (rb"\x28\x00\x10\x00", rb"\x28\x00\x11\x00")[int(random.integers(2))]
+    found = re.search(tag + rb"(US\x02\x00|\x02\x00\x00\x00)", content, re.DOTALL)
+    return flipped_bits(content, random) if found is None else content[: found.end()] + b"\xff\xff" + content[found.end() + 2 :]
 
 
 def zip_bomb(content: bytes, random: Random) -> bytes:

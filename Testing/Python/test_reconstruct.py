@@ -26,18 +26,16 @@ from Testing.conftest import ROOT, STAGES, assert_one_sentence, run_cli, small_a
 
 @pytest.fixture(scope="module")
 def other_case(shared):
-    """The draft of a short video of another body, in another room."""
+    """The draft of a short video of another body: phantom video --seed 9302 --population wide --frames 36."""
+    video = ROOT / "Testing" / "Data" / "wide-9302"
 
     def make(folder):
-        video = folder / "video"
-        finished = run_cli("phantom", "video", "--seed", 9302, "--population", "wide", "--frames", 36, "-o", video)
-        assert finished.returncode == 0, finished.stderr
         marker = json.loads((video / "truth.json").read_text())["marker"]
         given = ["--landmarks", video / "picks.csv", "--marker", marker, "--truth", video]
         finished = run_cli("reconstruct", video / "video.mp4", *given, "--quality", "draft", "-o", folder / "case")
         assert finished.returncode == 0, finished.stderr
 
-    return made_once(shared, "other", ["wide 9302, 36 frames"], make) / "case"
+    return made_once(shared, "other", [video], make) / "case"
 
 
 @pytest.mark.parametrize(("made", "column"), [("demo_case", "sample_mm"), ("draft_case", "draft_mm"), ("other_case", "other_mm")])

@@ -73,7 +73,7 @@ def test_setup_says_what_is_missing_and_installs_only_on_a_click(panel, missing,
 def test_what_is_too_old_is_installed_anew(panel, missing, monkeypatch):
     import slicer
 
-    missing(torch="2.9", pycolmap="4.1.1", av="12.10", pillow="", tqdm="5", psutil=None)
+    missing(torch="2.9", pycolmap="4.1.1", av="17.10", pillow="", tqdm="5", psutil=None)
     assert panel.ui.setupState.text == "Not ready: pycolmap, psutil missing or too old."
     asked = []
     monkeypatch.setattr(slicer.util, "pip_install", lambda arguments: asked.append(arguments[:-2]))
@@ -123,7 +123,7 @@ def test_slicers_own_packaging_asks_and_is_constrained(panel, missing, monkeypat
     missing(torch="2", pycolmap=None, av=None)
     panel.ui.installButton.click()
     assert panel.ui.statusLabel.text == "Installed."
-    assert sorted(asked[0][0]) == ["av>=12.0", "pycolmap>=4.2"]
+    assert sorted(asked[0][0]) == ["av>=17.0", "pycolmap>=4.2"]
     assert "numpy==" in asked[0][1]
     panel.ui.installButton.click()
     assert "Nothing was installed" in panel.ui.statusLabel.text
@@ -180,7 +180,7 @@ def test_such_a_slicer_is_told_before_pip_starts_and_offered_a_private_python(pa
     assert started == []
     panel.ui.privatePythonButton.click()
     assert started[0][0] == "private-python"
-    assert {"torch", "SimpleITK", "av>=12.0", "pycolmap>=4.2"} <= set(Path(started[0][1]).read_text().splitlines())
+    assert {"torch", "SimpleITK", "av>=17.0", "pycolmap>=4.2"} <= set(Path(started[0][1]).read_text().splitlines())
 
 
 def test_a_private_python_is_made_by_uv(tmp_path):
