@@ -30,6 +30,8 @@ NEEDED = (
 # Terms that ask something of what is shipped together with the package; LGPL asks only that it can be exchanged.
 _STRICT = re.compile(r"\bA?GPL|General Public License|Non-?Commercial", re.IGNORECASE)
 _LESSER = re.compile(r"LGPL|Lesser General Public", re.IGNORECASE)
+# Lists of other packages that say nothing themselves; torch's wheels with CUDA need them, nothing here ships them.
+_SILENT = {"cuda-toolkit": "NVIDIA CUDA EULA"}
 _CLASSIFIER = "License :: "
 _LONGEST = 60
 
@@ -84,7 +86,7 @@ def _needs(requirements: Iterable[str]) -> Iterator[str]:
 
 
 def _licence_of(about: metadata.PackageMetadata) -> str:
-    """What a package says of its licence: the expression, its classifiers, or the first line of its text."""
+    """What a package says of its licence: the expression, its classifiers, or the first line of its text; or is known of it."""
     if expression := about.get_all("License-Expression"):
         return expression[0]
     classifiers = [text for text in about.get_all("Classifier") or () if text.startswith(_CLASSIFIER)]
@@ -92,4 +94,4 @@ def _licence_of(about: metadata.PackageMetadata) -> str:
     if names:
         return ", ".join(names)
     lines = [line.strip() for text in about.get_all("License") or () for line in text.splitlines() if line.strip()]
-    return lines[0][:_LONGEST] if lines else ""
+    return lines[0][:_LONGEST] if lines else _SILENT.get(_canonical(about["Name"]), "")
