@@ -114,7 +114,7 @@ def test_rendered_pictures_follow_the_exact_cameras(video):
     truth = read_truth(video)
     name, side = json.loads((video / "truth.json").read_text())["marker"].split(":")
     parameters = cv2.aruco.DetectorParameters()
-    parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_SUBPIX
+    parameters.cornerRefinementMethod = cv2.aruco.CORNER_REFINE_APRILTAG
     detector = cv2.aruco.ArucoDetector(cv2.aruco.getPredefinedDictionary(getattr(cv2.aruco, name)), parameters)
     capture = cv2.VideoCapture(str(video / "video.mp4"))
     cameras, quads = [], []
