@@ -6,14 +6,14 @@ import platform
 from dataclasses import dataclass
 from importlib import metadata, util
 
-# Import name -> name of the package.
+# Import name -> name of the package, in the order of pyproject.toml.
 PACKAGES = {
-    "torch": "torch",
     "av": "av",
-    "PIL": "pillow",
     "numpy": "numpy",
     "scipy": "scipy",
+    "torch": "torch",
     "cv2": "opencv-python-headless",
+    "PIL": "pillow",
     "pycolmap": "pycolmap",
     "trimesh": "trimesh",
     "skimage": "scikit-image",

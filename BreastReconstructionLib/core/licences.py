@@ -7,26 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 
+from .environment import PACKAGES
+
 # What the program itself asks for, as in pyproject.toml.
-NEEDED = (
-    "av",
-    "numpy",
-    "scipy",
-    "torch",
-    "opencv-python-headless",
-    "pillow",
-    "pycolmap",
-    "trimesh",
-    "scikit-image",
-    "vtk",
-    "safetensors",
-    "tqdm",
-    "SimpleITK",
-    "potpourri3d",
-    "manifold3d",
-    "reportlab",
-    "psutil",
-)
+NEEDED = tuple(PACKAGES.values())
 # Terms that ask something of what is shipped together with the package; LGPL asks only that it can be exchanged.
 _STRICT = re.compile(r"\bA?GPL|General Public License|Non-?Commercial", re.IGNORECASE)
 _LESSER = re.compile(r"LGPL|Lesser General Public", re.IGNORECASE)
