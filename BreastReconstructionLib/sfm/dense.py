@@ -15,7 +15,7 @@ from ..core.progress import Progress
 from ..geometry.cameras import Camera
 from ..geometry.pictures import sample_picture, shrunk_picture
 from ..optimise.sums import sum_rows
-from .flow import equalised, flow, skin_texture, well_inside
+from .flow import flow, skin_texture, well_inside
 from .reconstruction import subject_sphere
 
 # Flow is computed to the nearest frames, and followed through them to farther ones: depth noise falls with the angle.
@@ -188,7 +188,7 @@ def densify(
 ) -> tuple[DenseCloud, References]:
     """Triangulate dense points on the subject.
 
-    Optical flow (DIS, on CLAHE-equalised grey) to the frames i±1 and i±2, followed to i±3 and i±4, checked forward and
+    Optical flow (DIS, on what `skin_texture` leaves) to the frames i±1 and i±2, followed to i±3 and i±4, checked forward and
     backward, triangulated by linear least squares over undistorted rays, kept if seen in at least 3 views, at least 3
     degrees apart, within 3 px; then averaged in voxels that hold at least 3 points.
 
@@ -261,7 +261,7 @@ class _Window:
     def _prepared(self, j: int) -> tuple[np.ndarray, np.ndarray]:
         """The grey picture for the flow and the RGB one, in the size of the camera's picture."""
         picture = shrunk_picture(self._read(self._names[j]), self._cameras[j])
-        gray = equalised(picture) if self._patient is None else skin_texture(picture, self._patient(self._names[j]))
+        gray = skin_texture(picture, None if self._patient is None else self._patient(self._names[j]))
         return gray, picture[..., ::-1]
 
     def move(self, i: int, pictures: dict, flows: dict) -> None:

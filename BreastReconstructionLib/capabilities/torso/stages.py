@@ -86,7 +86,7 @@ CAMERAS: Stage[CamerasOptions, CameraReconstruction] = Stage(
     work=f"{_HERE}.cameras:run",
     sources=f"{_HERE}.sources:sources_of_cameras",
     check=f"{_HERE}.sources:check_cameras",
-    revision=1,
+    revision=2,
     share=0.23,
     section="cameras",
 )
@@ -97,7 +97,7 @@ DENSE: Stage[DenseOptions, DenseCloud] = Stage(
     result="sfm.dense:DenseCloud",
     needs=(FRAMES, CAMERAS),
     work=f"{_HERE}.cameras:run_dense",
-    revision=1,
+    revision=2,
     share=0.14,
     section="cameras",
 )
