@@ -16,7 +16,7 @@ from ..geometry.cameras import Camera
 from ..geometry.pictures import sample_picture, shrunk_picture
 from ..optimise.sums import sum_rows
 from .flow import flow, skin_texture, well_inside
-from .reconstruction import subject_sphere
+from .reconstruction import frames_apart, subject_sphere
 
 # Flow is computed to the nearest frames, and followed through them to farther ones: depth noise falls with the angle.
 NEIGHBOURS = (-2, -1, 1, 2)
@@ -26,6 +26,8 @@ FORWARD_BACKWARD_PX = 0.5
 REPROJECTION_PX = 3.0
 FEWEST_VIEWS = 3
 SMALLEST_ANGLE_DEGREES = 3.0
+# Of many frames, those nearer to each other are passed over, or a frame's neighbours would all be too near to tell depth.
+LEAST_STEP_DEGREES = 1.5
 PIXEL_STEP = 3
 # Relative to the median distance of the cameras to the subject: a phone held 0.9 m away gives voxels of 2 mm.
 VOXEL_SHARE = 1 / 450
@@ -78,7 +80,7 @@ class References:
     """Some of the points with the pixel that each was measured from: places to look for in other pictures.
 
     Attributes:
-        names: (F,) frames, in order.
+        names: (F,) the frames that were used, in order.
         frames: (T,) index of each one's frame.
         normalized: (T, 2) undistorted coordinates on the plane z = 1 of that frame's camera.
         points_world: (T, 3) triangulated.
@@ -193,7 +195,7 @@ def densify(
     degrees apart, within 3 px; then averaged in voxels that hold at least 3 points.
 
     Args:
-        cameras: name -> Camera; neighbours are neighbours in the order of names.
+        cameras: name -> Camera; neighbours are neighbours in the order of names, those too near to the one before left out.
         read_picture: name -> (H, W, 3) BGR.
         progress: reported a reference frame.
         flow_pixels: pictures are shrunk to this longer side; all other lengths in pixels are of the shrunk picture.
@@ -202,8 +204,8 @@ def densify(
     Raises:
         CameraError: hardly any point survives.
     """
-    names = sorted(cameras)
     center, distance = subject_sphere(list(cameras.values()))
+    names = frames_apart(cameras, center, LEAST_STEP_DEGREES)
     shrunk = [cameras[name].shrunk(flow_pixels) for name in names]
     radius = SUBJECT_SHARE * distance
     pixel = distance / float(np.median([camera.intrinsics[0, 0] for camera in shrunk]))  # on the subject, world units

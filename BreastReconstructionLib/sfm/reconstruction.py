@@ -190,6 +190,18 @@ def subject_sphere(cameras: list[Camera]) -> tuple[np.ndarray, float]:
     return center, float(np.median(np.linalg.norm(centers - center, axis=1)))
 
 
+def frames_apart(cameras: dict[str, Camera], center_world: np.ndarray, degrees: float) -> list[str]:
+    """Return the names, in order, of frames that see a point at least so many degrees from where the last one chosen does."""
+    names = sorted(cameras)
+    directions = np.array([cameras[name].center_world - center_world for name in names])
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    chosen = [0]
+    for i, direction in enumerate(directions):
+        if direction @ directions[chosen[-1]] < np.cos(np.radians(degrees)):
+            chosen.append(i)
+    return [names[i] for i in chosen]
+
+
 def world_upright(cameras: list[Camera], distance_mm: float = 900.0) -> Similarity:
     """Return a map from world to an upright RAS frame, for showing cameras and points before landmarks are known.
 

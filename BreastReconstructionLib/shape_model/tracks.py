@@ -96,6 +96,11 @@ class TrackFit:
         """A fit that no track refined."""
         return cls(fit, np.zeros((frames, MOTIONS)), 0, np.empty((0, 3)), np.empty(0))
 
+    def with_motion_between(self, used: np.ndarray, frames: int) -> TrackFit:
+        """All of a video's frames, given the (F,) ascending numbers of those that were used: between them it is interpolated."""
+        motion = [np.interp(np.arange(frames), used, each) for each in self.motion.T]
+        return replace(self, motion=np.column_stack(motion))
+
     def save(self, folder: Path) -> None:
         """Write the fit, the motion and the offsets."""
         self.fit.save(folder)

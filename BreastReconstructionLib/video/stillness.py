@@ -8,9 +8,12 @@ import numpy as np
 BLOCK_PX, PLAY_PX, ALIKE = 16, 4, 0.85
 # A block with less contrast says nothing.
 LEAST_CONTRAST = 6.0
-# Compared over this share of the video. There at most 0.05 of the blocks stayed in videos of phones that were carried around,
-# 0.15 over an arc of only 54 degrees, 0.19 and more in one from a tripod. Above the first share a failure may be explained by
-# it, above the second it is taken for certain.
+# Looked at is the room: this share of the picture at each side, and at the top; all of it where too few blocks there say
+# anything.
+SIDE_SHARE, TOP_SHARE, FEWEST_BLOCKS = 0.2, 0.12, 5
+# Compared over this share of the video. Of the room nothing stayed in videos of phones that were carried around, SHORT_ARC over
+# an arc of only 54 degrees, 0.25 and more in those from a tripod. Above the first share a failure may be explained by it, above
+# the second it is taken for certain.
 SPAN = 2 / 3
 SUSPICIOUS_SHARE, LARGEST_STILL_SHARE = 0.12, 0.18
 TRIPOD = (
@@ -20,7 +23,7 @@ TRIPOD = (
 
 
 def still_share(samples: list[np.ndarray]) -> float:
-    """Return the share of the textured blocks that stay where they are over two thirds of a video, its median.
+    """Return the share of the room's textured blocks that stay where they are over two thirds of a video, its median.
 
     Args:
         samples: (H, W) float32 grey pictures from all over the video, small (about 160 pixels).
@@ -34,11 +37,15 @@ def _still_between(first: np.ndarray, second: np.ndarray) -> float:
     import cv2
 
     height, width = first.shape
-    still = []
+    everywhere, room = [], []
     for top in range(PLAY_PX, height - BLOCK_PX - PLAY_PX, BLOCK_PX):
         for left in range(PLAY_PX, width - BLOCK_PX - PLAY_PX, BLOCK_PX):
             block = first[top : top + BLOCK_PX, left : left + BLOCK_PX]
             if block.std() >= LEAST_CONTRAST:
                 around = second[top - PLAY_PX : top + BLOCK_PX + PLAY_PX, left - PLAY_PX : left + BLOCK_PX + PLAY_PX]
-                still.append(cv2.matchTemplate(around, block, cv2.TM_CCOEFF_NORMED).max() > ALIKE)
-    return float(np.mean(still)) if len(still) >= 5 else 0.0
+                everywhere.append(cv2.matchTemplate(around, block, cv2.TM_CCOEFF_NORMED).max() > ALIKE)
+                middle = SIDE_SHARE * width <= left and left + BLOCK_PX <= (1 - SIDE_SHARE) * width and top >= TOP_SHARE * height
+                if not middle:
+                    room.append(everywhere[-1])
+    still = room if len(room) >= FEWEST_BLOCKS else everywhere
+    return float(np.mean(still)) if len(still) >= FEWEST_BLOCKS else 0.0

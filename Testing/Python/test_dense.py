@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from BreastReconstructionLib.sfm import dense
+from BreastReconstructionLib.sfm.reconstruction import frames_apart
 from Testing.cameras import facing_origin
 
 pytestmark = pytest.mark.fast
@@ -76,3 +77,22 @@ def test_references_are_saved_and_loaded(tmp_path):
     loaded = dense.References.load(tmp_path)
     assert loaded.names == references.names
     np.testing.assert_array_equal(loaded.frames, references.frames)
+
+
+def around(step_degrees, count):
+    """Cameras that go around the origin, a step a frame."""
+    angles = np.radians(step_degrees * np.arange(count))
+    names = [f"{i:03d}.png" for i in range(count)]
+    return {name: camera([np.sin(angle), -np.cos(angle), 0.2], name) for name, angle in zip(names, angles, strict=True)}
+
+
+def test_of_many_frames_those_that_are_too_near_are_passed_over():
+    many = around(0.47, 300)
+    chosen = frames_apart(many, np.zeros(3), dense.LEAST_STEP_DEGREES)
+    assert chosen[0] == "000.png"
+    assert set(np.diff([int(name[:3]) for name in chosen])) == {4}  # 1.9 degrees, a little less as seen from below
+
+
+def test_frames_that_lie_apart_are_all_used_in_their_order():
+    few = around(4.8, 30)
+    assert frames_apart(dict(reversed(few.items())), np.zeros(3), dense.LEAST_STEP_DEGREES) == list(few)

@@ -12,7 +12,7 @@ from BreastReconstructionLib.phantom.torso import sample_torso
 from BreastReconstructionLib.shape_model.fit import FitSettings, fit_shape
 from BreastReconstructionLib.shape_model.model_file import load_model
 from BreastReconstructionLib.shape_model.track_fit import TrackSettings, refine_by_tracks, usable_tracks
-from BreastReconstructionLib.shape_model.tracks import EXPANSION_DEPTH, Tracks
+from BreastReconstructionLib.shape_model.tracks import EXPANSION_DEPTH, TrackFit, Tracks
 from Testing.cameras import on_arc
 
 FRAMES, SIGHTINGS = 24, 5
@@ -103,3 +103,11 @@ def test_the_similarity_of_the_first_fit_is_kept_in_play(breathing):
     result = refined(before, there, off.apply(landmarks), model)
     front = exact[exact[:, 2] > 0]
     assert error_mm(result.fit, model, off.apply(front), unit) < 0.9
+
+
+def test_between_the_frames_that_were_used_the_motion_is_interpolated():
+    used, frames = np.array([0, 4, 8, 11]), 13
+    slope = np.array([0.001, -0.002, 0.0, 0.003])
+    found = TrackFit(None, used[:, None] * slope, 0, np.empty((0, 3)), np.empty(0))
+    every = found.with_motion_between(used, frames)
+    np.testing.assert_allclose(every.motion, np.minimum(np.arange(frames), 11)[:, None] * slope, atol=1e-15)

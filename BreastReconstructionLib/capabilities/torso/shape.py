@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from ...core.progress import Progress
 from ...core.run import Inputs
 from ...sfm.dense import References
@@ -48,4 +50,5 @@ def refine_by_pictures(
     # Hair within a patch would be followed instead of the skin: with it, the surface lay 4 mm too far out beneath.
     bare = aligned.is_skin(points, margin=PATCH_SIDE / 2)
     tracks = Tracks.of(moved, references.frames, references.normalized, points).only(bare)
-    return fit_to_pictures(fit, tracks, pictures, aligned.landmarks_model, model, settings, options.patch_rounds, progress)
+    found = fit_to_pictures(fit, tracks, pictures, aligned.landmarks_model, model, settings, options.patch_rounds, progress)
+    return found.with_motion_between(np.searchsorted(sorted(cameras), references.names), len(cameras))

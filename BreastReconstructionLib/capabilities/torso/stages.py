@@ -47,7 +47,7 @@ FRAMES: Stage[FramesOptions, Frames] = Stage(
     work=f"{_HERE}.frames:run",
     sources=f"{_HERE}.sources:sources_of_frames",
     check=f"{_HERE}.sources:check_frames",
-    revision=1,
+    revision=2,
     share=0.03,
     section="video",
 )
