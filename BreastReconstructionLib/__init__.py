@@ -1,6 +1,6 @@
 """From a phone video of a standing patient to a metric 3D surface of the torso."""
 
-__version__ = "0.14.0"  # before the imports: what they import writes it into cases
+__version__ = "0.15.0"  # before the imports: what they import writes it into cases
 
 from .api import OpenCase, open_case, reconstruct, sample_shapes
 from .core.errors import BreastReconstructionError

@@ -1,7 +1,9 @@
+import cv2
 import numpy as np
 import pytest
 
 from BreastReconstructionLib.sfm import dense
+from BreastReconstructionLib.sfm.flow import flow, skin_texture
 from BreastReconstructionLib.sfm.reconstruction import frames_apart
 from Testing.cameras import facing_origin
 
@@ -96,3 +98,45 @@ def test_of_many_frames_those_that_are_too_near_are_passed_over():
 def test_frames_that_lie_apart_are_all_used_in_their_order():
     few = around(4.8, 30)
     assert frames_apart(dict(reversed(few.items())), np.zeros(3), dense.LEAST_STEP_DEGREES) == list(few)
+
+
+# Light and shade ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def skin():
+    """Faint skin, (480, 640, 3), evenly lit."""
+    rng = np.random.default_rng(5)
+    fine = cv2.GaussianBlur(rng.normal(0, 1, (480, 640)).astype(np.float32), (0, 0), 2.0)
+    grey = 140 + 8 * fine / fine.std()
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def lit(skin, way):
+    """From one side, by a lamp that leaves a quarter of its light on the other."""
+    light = np.linspace(0.25, 1.0, skin.shape[1])[::way]
+    return np.clip(skin * light[None, :, None], 0, 255).astype(np.uint8)
+
+
+def test_light_from_the_other_side_leaves_the_texture_as_it_is(skin):
+    first, second = (skin_texture(lit(skin, way)).astype(float) for way in (1, -1))
+    inside = (slice(40, -40), slice(40, -40))
+    assert np.corrcoef(first[inside].ravel(), second[inside].ravel())[0, 1] > 0.9
+    thirds = [first[40:-40, k * 200 + 40 : k * 200 + 200].std() for k in range(3)]
+    assert max(thirds) < 1.2 * min(thirds)
+
+
+def test_the_flow_follows_the_skin_and_not_the_shade(skin):
+    """Skin moves by 5 pixels under a light that stays."""
+    moved = np.roll(skin, 5, axis=1)
+    found = flow(*(skin_texture(lit(picture, 1)) for picture in (skin, moved)))[60:-60, 60:-60]
+    assert np.median(np.abs(found - [5.0, 0.0])) < 0.2
+    assert np.quantile(np.linalg.norm(found - [5.0, 0.0], axis=2), 0.95) < 1.0
+
+
+def test_outside_a_mask_there_is_no_texture(skin):
+    mask = np.zeros((48, 64), bool)
+    mask[:, :32] = True
+    texture = skin_texture(lit(skin, 1), mask)
+    assert (texture[:, 350:] == 128).all()
+    assert texture[:, :290].std() > 10

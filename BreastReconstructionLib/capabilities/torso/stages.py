@@ -182,7 +182,7 @@ SURFACE: Stage[SurfaceOptions, Surface] = Stage(
     result=f"{_HERE}.results:Surface",
     needs=(FRAMES, CAMERAS, DENSE, LANDMARKS, ALIGN, SCALE, FIT, REFINE),
     work=f"{_HERE}.surface:run",
-    revision=6,
+    revision=7,
     share=0.08,
     section="surface",
 )

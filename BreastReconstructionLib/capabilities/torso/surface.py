@@ -23,6 +23,7 @@ from ...shape_model.model import ShapeModel
 from ...shape_model.model_file import load_model
 from ...shape_model.sampling import mesh_of_code
 from ...shape_model.tracks import TrackFit
+from ...video.stillness import TRIPOD
 from .appearance import distance_to_points, see_vertices
 from .correction import move_smoothly
 from .evidence import judge
@@ -33,6 +34,9 @@ from .uncertainty import uncertainty_model
 
 # Of what the pictures moved, this share is wrong (the standard deviation, on phantoms with details).
 DETAIL_SHARE = 0.25
+# Where the patient turned and the lamps stood still, light and shade moved over the skin: errors are so many times what residuals
+# tell, since neighbours are drawn the same way.
+BY_LIGHT = 1.5
 # Triangles are twice as large where the surface is flat, but not larger than this.
 LARGEST_FLAT_MM = 3.0
 # Grey of a place that the frames contradict: the background is no skin's colour.
@@ -66,6 +70,11 @@ def residuals(inputs: Inputs, fit: ShapeFit, model: ShapeModel) -> tuple[float, 
     frames = inputs.result(FRAMES)
     longer = max(frames.width, frames.height)
     return inputs.result(CAMERAS).reprojection_error_px, longer, fit.residual_p95 * model.mm_per_unit
+
+
+def by_light(inputs: Inputs) -> float:
+    """By how much the uncertainty grows because light and shade moved over the skin."""
+    return BY_LIGHT if TRIPOD in inputs.result(CAMERAS).warnings else 1.0
 
 
 def world_to_fit(inputs: Inputs, fit: ShapeFit) -> Similarity:
@@ -129,11 +138,12 @@ def _mesh(
     share = seen.views / len(cameras)
     uncertainty = uncertainty_model(found, model, shape.vertices, to_skin * fit.refinement.scale, share)
     uncertainty = np.hypot(uncertainty, DETAIL_SHARE * np.abs(detail_mm) / fit_to_patient.scale)
+    uncertainty *= misfit(*residuals(inputs, fit, model)) * by_light(inputs)
     scalars = {
         "residual_mm": to_skin / to_aligned.scale,
         "detail_mm": detail_mm,
         "views": seen.views.astype(float),
-        "uncertainty_mm": uncertainty * fit_to_patient.scale * misfit(*residuals(inputs, fit, model)),
+        "uncertainty_mm": uncertainty * fit_to_patient.scale,
         "agreement": judged.agreement,
         "evidence": judged.evidence.astype(float),
         "torso": is_torso(aligned_vertices, aligned.landmarks_model).astype(float),
