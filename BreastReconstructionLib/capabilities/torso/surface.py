@@ -36,7 +36,7 @@ from .uncertainty import uncertainty_model
 DETAIL_SHARE = 0.25
 # Where the patient turned and the lamps stood still, light and shade moved over the skin: errors are so many times what residuals
 # tell, since neighbours are drawn the same way.
-BY_LIGHT = 1.5
+BY_LIGHT = 2.0
 # Triangles are twice as large where the surface is flat, but not larger than this.
 LARGEST_FLAT_MM = 3.0
 # Grey of a place that the frames contradict: the background is no skin's colour.
