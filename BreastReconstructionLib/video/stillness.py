@@ -11,7 +11,7 @@ LEAST_CONTRAST = 6.0
 # Looked at is the room: this share of the picture at each side, and at the top; all of it where too few blocks there say
 # anything.
 SIDE_SHARE, TOP_SHARE, FEWEST_BLOCKS = 0.2, 0.12, 5
-# Compared over this share of the video. Of the room nothing stayed in videos of phones that were carried around, SHORT_ARC over
+# Compared over this share of the video. Of the room nothing stayed in videos of phones that were carried around, 0.05 over
 # an arc of only 54 degrees, 0.25 and more in those from a tripod. Above the first share a failure may be explained by it, above
 # the second it is taken for certain.
 SPAN = 2 / 3

@@ -19,7 +19,7 @@ POSTERIOR_POINTS = 4000
 # The posterior takes the noise for a constant, but it is as large as the residuals say. On sound phantom videos 95 % of the
 # points lie within this of the surface (model units, 2.7 mm); the factor and the power that make posterior and model error
 # right on them, and the limits, are in docs/uncertainty.md.
-USUAL_RESIDUAL_P95, NOISE_FACTOR, NOISE_POWER, NOISE_LIMITS = 0.0092, 0.32, 0.9, (0.6, 2.5)
+USUAL_RESIDUAL_P95, NOISE_FACTOR, NOISE_POWER, NOISE_LIMITS = 0.0090, 0.35, 1.2, (0.6, 2.5)
 # What few of the frames see errs more than the posterior knows: their points lie on one side of it and scatter more, and the
 # model draws it toward the usual. By this share of the frames the front is seen; the error grows by this power of what is
 # missing, on all videos alike, up to so many times.
