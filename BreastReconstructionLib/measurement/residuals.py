@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 
 from ..sfm.reconstruction import usual_reprojection_px
 
-# 95 % of the measured points lie within this of the fitted surface in sound runs (3.6 mm, drafts 3.7 to 5.8 mm).
+# 95 % of the measured points lie within this of the fitted surface in sound runs (1.3 to 4.6 mm).
 USUAL_RESIDUAL_P95_MM = 6.5
 # What makes all residuals larger bends the whole shape: with 1.2 px and 12 mm the surface was 9.4 mm wrong where 0.7 mm was
 # stated, so the uncertainty grows by the square of each.
