@@ -37,6 +37,9 @@ DETAIL_SHARE = 0.25
 # Where the patient turned and the lamps stood still, light and shade moved over the skin: errors are so many times what residuals
 # tell, since neighbours are drawn the same way.
 BY_LIGHT = 2.0
+# What the model leaves is still there where the pictures did not refine it; and a draft's points, found in smaller pictures,
+# scatter less than they err.
+UNREFINED = 1.25
 # Triangles are twice as large where the surface is flat, but not larger than this.
 LARGEST_FLAT_MM = 3.0
 # Grey of a place that the frames contradict: the background is no skin's colour.
@@ -139,6 +142,8 @@ def _mesh(
     uncertainty = uncertainty_model(found, model, shape.vertices, to_skin * fit.refinement.scale, share)
     uncertainty = np.hypot(uncertainty, DETAIL_SHARE * np.abs(detail_mm) / fit_to_patient.scale)
     uncertainty *= misfit(*residuals(inputs, fit, model)) * by_light(inputs)
+    if not len(refinement.vertices):
+        uncertainty *= UNREFINED
     scalars = {
         "residual_mm": to_skin / to_aligned.scale,
         "detail_mm": detail_mm,
