@@ -47,7 +47,7 @@ FRAMES: Stage[FramesOptions, Frames] = Stage(
     work=f"{_HERE}.frames:run",
     sources=f"{_HERE}.sources:sources_of_frames",
     check=f"{_HERE}.sources:check_frames",
-    revision=2,
+    revision=1,
     share=0.03,
     section="video",
 )
@@ -86,7 +86,7 @@ CAMERAS: Stage[CamerasOptions, CameraReconstruction] = Stage(
     work=f"{_HERE}.cameras:run",
     sources=f"{_HERE}.sources:sources_of_cameras",
     check=f"{_HERE}.sources:check_cameras",
-    revision=2,
+    revision=1,
     share=0.23,
     section="cameras",
 )
