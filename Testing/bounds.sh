@@ -35,7 +35,8 @@ for version in 3.10 3.11 3.12 3.13; do
     error=$("$folder/$name/bin/python" -m BreastReconstructionLib demo --quality draft -o "$folder/case-$name" 2>&1 |
       sed -n 's/.*as delivered: \(mean [0-9.]* mm\).*/\1/p') || true
     [ -n "$error" ] || { echo "$name: the sample's draft failed"; exit 1; }
-    passed=$(OMP_NUM_THREADS=1 "$folder/$name/bin/python" -m pytest -q -p no:cacheprovider -m fast $tests 2>&1 | tail -1) || true
+    passed=$(OMP_NUM_THREADS=1 "$folder/$name/bin/python" -m pytest -q -p no:cacheprovider -m fast $tests 2>&1 | tail -1) ||
+      { echo "$name: $error; $passed"; exit 1; }
     echo "$name: $error; $passed" | tee "$folder/$name.done"
     rm -rf "${folder:?}/$name" "$folder/case-$name"
   done

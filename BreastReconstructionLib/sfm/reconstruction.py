@@ -195,9 +195,9 @@ def frames_apart(cameras: dict[str, Camera], center_world: np.ndarray, degrees: 
     names = sorted(cameras)
     directions = np.array([cameras[name].center_world - center_world for name in names])
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    chosen = [0]
+    nearest, chosen = np.cos(np.radians(degrees)), [0]
     for i, direction in enumerate(directions):
-        if direction @ directions[chosen[-1]] < np.cos(np.radians(degrees)):
+        if direction @ directions[chosen[-1]] < nearest:
             chosen.append(i)
     return [names[i] for i in chosen]
 

@@ -43,9 +43,10 @@ def _still_between(first: np.ndarray, second: np.ndarray) -> float:
             block = first[top : top + BLOCK_PX, left : left + BLOCK_PX]
             if block.std() >= LEAST_CONTRAST:
                 around = second[top - PLAY_PX : top + BLOCK_PX + PLAY_PX, left - PLAY_PX : left + BLOCK_PX + PLAY_PX]
-                everywhere.append(cv2.matchTemplate(around, block, cv2.TM_CCOEFF_NORMED).max() > ALIKE)
-                middle = SIDE_SHARE * width <= left and left + BLOCK_PX <= (1 - SIDE_SHARE) * width and top >= TOP_SHARE * height
-                if not middle:
-                    room.append(everywhere[-1])
+                stays = cv2.matchTemplate(around, block, cv2.TM_CCOEFF_NORMED).max() > ALIKE
+                everywhere.append(stays)
+                at_side = left < SIDE_SHARE * width or left + BLOCK_PX > (1 - SIDE_SHARE) * width
+                if at_side or top < TOP_SHARE * height:
+                    room.append(stays)
     still = room if len(room) >= FEWEST_BLOCKS else everywhere
     return float(np.mean(still)) if len(still) >= FEWEST_BLOCKS else 0.0

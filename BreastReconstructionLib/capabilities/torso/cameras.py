@@ -105,6 +105,12 @@ def _imported(path: Path, frames: Frames) -> CameraReconstruction:
     return result
 
 
+def masks_of_turning_patient(inputs: Inputs) -> Path | None:
+    """Return the folder of the frames' masks, which is there if the patient turned before a phone that stood still."""
+    masks = inputs.folder(CAMERAS) / MASKS
+    return masks if masks.is_dir() else None
+
+
 def read_mask(path: Path) -> np.ndarray:
     """Read a mask of the patient, (h, w) bool."""
     import cv2
@@ -118,8 +124,8 @@ def read_mask(path: Path) -> np.ndarray:
 def run_dense(options: DenseOptions, inputs: Inputs, folder: Path, progress: Progress) -> None:
     """Measure points between the pictures."""
     cameras = inputs.result(CAMERAS).cameras
-    masks = inputs.folder(CAMERAS) / MASKS
-    patient = (lambda name: read_mask(masks / name)) if masks.is_dir() else None
+    masks = masks_of_turning_patient(inputs)
+    patient = None if masks is None else (lambda name: read_mask(masks / name))
     cloud, references = densify(cameras, inputs.result(FRAMES).read, progress, options.flow_pixels, patient)
     refuse_two_movements(references, list(cameras.values()))
     cloud.save(folder)

@@ -23,8 +23,8 @@ from ...shape_model.model import ShapeModel
 from ...shape_model.model_file import load_model
 from ...shape_model.sampling import mesh_of_code
 from ...shape_model.tracks import TrackFit
-from ...video.stillness import TRIPOD
 from .appearance import distance_to_points, see_vertices
+from .cameras import masks_of_turning_patient
 from .correction import move_smoothly
 from .evidence import judge
 from .results import Refinement, Surface
@@ -75,9 +75,11 @@ def residuals(inputs: Inputs, fit: ShapeFit, model: ShapeModel) -> tuple[float, 
     return inputs.result(CAMERAS).reprojection_error_px, longer, fit.residual_p95 * model.mm_per_unit
 
 
-def by_light(inputs: Inputs) -> float:
-    """By how much the uncertainty grows because light and shade moved over the skin."""
-    return BY_LIGHT if TRIPOD in inputs.result(CAMERAS).warnings else 1.0
+def _grown(inputs: Inputs, fit: ShapeFit, model: ShapeModel, refinement: Refinement) -> float:
+    """By how much the uncertainty grows everywhere: residuals, light that moved over the skin, a fit that was not refined."""
+    light = 1.0 if masks_of_turning_patient(inputs) is None else BY_LIGHT
+    unrefined = 1.0 if len(refinement.vertices) else UNREFINED
+    return misfit(*residuals(inputs, fit, model)) * light * unrefined
 
 
 def world_to_fit(inputs: Inputs, fit: ShapeFit) -> Similarity:
@@ -141,14 +143,11 @@ def _mesh(
     share = seen.views / len(cameras)
     uncertainty = uncertainty_model(found, model, shape.vertices, to_skin * fit.refinement.scale, share)
     uncertainty = np.hypot(uncertainty, DETAIL_SHARE * np.abs(detail_mm) / fit_to_patient.scale)
-    uncertainty *= misfit(*residuals(inputs, fit, model)) * by_light(inputs)
-    if not len(refinement.vertices):
-        uncertainty *= UNREFINED
     scalars = {
         "residual_mm": to_skin / to_aligned.scale,
         "detail_mm": detail_mm,
         "views": seen.views.astype(float),
-        "uncertainty_mm": uncertainty * fit_to_patient.scale,
+        "uncertainty_mm": uncertainty * fit_to_patient.scale * _grown(inputs, fit, model, refinement),
         "agreement": judged.agreement,
         "evidence": judged.evidence.astype(float),
         "torso": is_torso(aligned_vertices, aligned.landmarks_model).astype(float),
